@@ -1,0 +1,1 @@
+"""Thin HTTP front: validates, stores, enqueues, answers. Never imports torch."""

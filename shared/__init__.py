@@ -1,0 +1,1 @@
+"""What the processes must agree on: domain, settings, database, storage, broker, channel."""
