@@ -1,0 +1,1 @@
+"""The doorbell: Celery over Redis. Losing every message in it loses no job."""

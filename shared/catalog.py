@@ -1,0 +1,176 @@
+"""Every model this server knows, as data. Adding a FLUX checkpoint means adding a row here.
+
+Sizes in bytes are parameter counts of the published configurations times two (bfloat16); defaults are
+the signatures of diffusers 0.42 (``FluxPipeline``, ``FluxKontextPipeline``, ``FluxFillPipeline``) and
+the model cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from shared.domain.errors import UnknownModel
+from shared.domain.model import ModelLimits, PipelineSpec
+from shared.domain.params import JobKind
+
+
+def _flux_bytes(transformer: int) -> Mapping[str, int]:
+    shared = {"text_encoder_2": 9_524_621_312, "text_encoder": 246_120_960, "vae": 167_639_366}
+    return MappingProxyType({"transformer": transformer, **shared})
+
+
+_NON_COMMERCIAL: Final = "FLUX.1 [dev] Non-Commercial License"
+_DEMO_LIMITS: Final = ModelLimits(min_side=64, max_side=1024, max_pixels=768 * 768)
+
+_SPECS: Final = (
+    PipelineSpec(
+        model="schnell",
+        kind=JobKind.GENERATE,
+        title="FLUX.1 [schnell]",
+        pipeline_class="FluxPipeline",
+        repo_id="black-forest-labs/FLUX.1-schnell",
+        components_from="flux1",
+        licence="Apache-2.0",
+        native_side=1024,
+        num_inference_steps=4,
+        guidance_scale=0.0,
+        uses_guidance=False,
+        max_sequence_length=256,
+        component_bytes=_flux_bytes(23_782_357_120),
+        example_prompts=("a red fox asleep in fresh snow, soft morning light, 35mm photograph",),
+    ),
+    PipelineSpec(
+        model="dev",
+        kind=JobKind.GENERATE,
+        title="FLUX.1 [dev]",
+        pipeline_class="FluxPipeline",
+        repo_id="black-forest-labs/FLUX.1-dev",
+        components_from="flux1",
+        licence=_NON_COMMERCIAL,
+        gated=True,
+        native_side=1024,
+        num_inference_steps=28,
+        guidance_scale=3.5,
+        uses_guidance=True,
+        max_sequence_length=512,
+        component_bytes=_flux_bytes(23_802_816_640),
+        example_prompts=("portrait of an old clockmaker at his bench, window light, shallow focus",),
+    ),
+    PipelineSpec(
+        model="kontext",
+        kind=JobKind.EDIT,
+        title="FLUX.1 Kontext [dev]",
+        pipeline_class="FluxKontextPipeline",
+        repo_id="black-forest-labs/FLUX.1-Kontext-dev",
+        components_from="flux1",
+        licence=_NON_COMMERCIAL,
+        gated=True,
+        native_side=1024,
+        num_inference_steps=28,
+        guidance_scale=2.5,
+        uses_guidance=True,
+        max_sequence_length=512,
+        component_bytes=_flux_bytes(23_802_816_640),
+        example_prompts=("make it a snowy winter evening, keep the house as it is",),
+    ),
+    PipelineSpec(
+        model="fill",
+        kind=JobKind.FILL,
+        title="FLUX.1 Fill [dev]",
+        pipeline_class="FluxFillPipeline",
+        repo_id="black-forest-labs/FLUX.1-Fill-dev",
+        components_from="flux1",
+        licence=_NON_COMMERCIAL,
+        gated=True,
+        native_side=1024,
+        num_inference_steps=50,
+        guidance_scale=30.0,
+        uses_guidance=True,
+        max_sequence_length=512,
+        limits=ModelLimits(max_guidance_scale=100.0),
+        component_bytes=_flux_bytes(23_804_782_720),
+        example_prompts=("a wooden bench under the tree",),
+    ),
+    PipelineSpec(
+        model="demo",
+        kind=JobKind.GENERATE,
+        title="Demo (shapes and colours)",
+        pipeline_class="FluxPipeline",
+        repo_id=None,
+        components_from="demo",
+        licence="MIT",
+        native_side=256,
+        num_inference_steps=4,
+        guidance_scale=0.0,
+        uses_guidance=False,
+        max_sequence_length=32,
+        limits=_DEMO_LIMITS,
+        example_prompts=(
+            "a small red circle in the top left on a blue background",
+            "a green triangle on white",
+        ),
+    ),
+    PipelineSpec(
+        model="demo-kontext",
+        kind=JobKind.EDIT,
+        title="Demo Kontext (shapes and colours)",
+        pipeline_class="FluxKontextPipeline",
+        repo_id=None,
+        components_from="demo",
+        licence="MIT",
+        native_side=256,
+        num_inference_steps=8,
+        guidance_scale=2.5,
+        uses_guidance=True,
+        max_sequence_length=32,
+        limits=_DEMO_LIMITS,
+        example_prompts=("make it green", "make the background yellow", "turn it into a square"),
+    ),
+    PipelineSpec(
+        model="demo-fill",
+        kind=JobKind.FILL,
+        title="Demo Fill (shapes and colours)",
+        pipeline_class="FluxFillPipeline",
+        repo_id=None,
+        components_from="demo",
+        licence="MIT",
+        native_side=256,
+        num_inference_steps=8,
+        guidance_scale=30.0,
+        uses_guidance=True,
+        max_sequence_length=32,
+        limits=_DEMO_LIMITS,
+        example_prompts=("a large blue square",),
+    ),
+)
+
+CATALOG: Final[Mapping[str, PipelineSpec]] = MappingProxyType({spec.model: spec for spec in _SPECS})
+
+DEFAULT_REAL_MODELS: Final[Mapping[JobKind, str]] = MappingProxyType(
+    {JobKind.GENERATE: "schnell", JobKind.EDIT: "kontext", JobKind.FILL: "fill"}
+)
+DEFAULT_DEMO_MODELS: Final[Mapping[JobKind, str]] = MappingProxyType(
+    {JobKind.GENERATE: "demo", JobKind.EDIT: "demo-kontext", JobKind.FILL: "demo-fill"}
+)
+
+
+def find_model(name: str) -> PipelineSpec:
+    """Return the spec for a public id (``schnell``) or a repository (``black-forest-labs/FLUX.1-schnell``).
+
+    Raises:
+      UnknownModel: the catalog has no such model; the message lists the ones there are.
+    """
+    wanted = name.strip().lower()
+    for spec in CATALOG.values():
+        if wanted in (spec.model, (spec.repo_id or "").lower()):
+            return spec
+    raise UnknownModel(
+        f"There is no model {name!r}. Use one of: {', '.join(CATALOG)}.", field="model", known=list(CATALOG)
+    )
+
+
+def models_of_kind(kind: JobKind) -> Iterator[PipelineSpec]:
+    """Yield the specs that serve a kind, in catalog order."""
+    return (spec for spec in CATALOG.values() if spec.kind is kind)

@@ -1,0 +1,101 @@
+"""A running job's progress, and the hint that somebody wants it to stop: one round trip per step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+import redis
+import structlog
+
+from shared.broker.urls import redis_url
+from shared.domain.job import Progress
+from shared.domain.status import Phase
+
+log = structlog.get_logger(__name__)
+
+TTL_SECONDS: Final = 3600
+_TIMEOUT_SECONDS: Final = 1.0
+
+
+class ProgressChannel:
+    """Writes and reads progress; every method does without Redis when it is away."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.Redis.from_url(
+            redis_url(url),
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            decode_responses=True,
+        )
+
+    def report(self, job_id: str, progress: Progress) -> bool | None:
+        """Publish progress; return whether a cancel was hinted, or ``None`` when Redis did not answer."""
+        payload = json.dumps(
+            {
+                "attempt": progress.attempt,
+                "phase": progress.phase,
+                "step": progress.step,
+                "total_steps": progress.total_steps,
+                "image_index": progress.image_index,
+                "num_images": progress.num_images,
+            }
+        )
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.set(_progress_key(job_id), payload, ex=TTL_SECONDS)
+                pipe.exists(_cancel_key(job_id))
+                return bool(pipe.execute()[1])
+        except redis.RedisError as error:
+            log.debug("progress not sent", action="progress_failed", error=str(error))
+            return None
+
+    def read_many(self, job_ids: Sequence[str]) -> dict[str, Progress]:
+        """Return the progress of each job that has any."""
+        if not job_ids:
+            return {}
+        try:
+            values = self._redis.mget([_progress_key(job_id) for job_id in job_ids])
+        except redis.RedisError as error:
+            log.debug("progress not read", action="progress_failed", error=str(error))
+            return {}
+        return {job_id: _parse(value) for job_id, value in zip(job_ids, values, strict=True) if value}
+
+    def hint_cancel(self, job_id: str) -> None:
+        """Tell the worker at its next step; without Redis it learns by its next heartbeat."""
+        try:
+            self._redis.set(_cancel_key(job_id), "1", ex=TTL_SECONDS)
+        except redis.RedisError as error:
+            log.warning("cancel hint not sent", action="cancel_hint_failed", job_id=job_id, error=str(error))
+
+    def clear(self, job_id: str) -> None:
+        """Forget a job that is over."""
+        try:
+            self._redis.delete(_progress_key(job_id), _cancel_key(job_id))
+        except redis.RedisError as error:
+            log.debug("progress not cleared", action="progress_failed", error=str(error))
+
+    def ping(self) -> bool:
+        """Return whether Redis answers within a second."""
+        try:
+            return bool(self._redis.ping())
+        except redis.RedisError:
+            return False
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._redis.close()
+
+
+def _progress_key(job_id: str) -> str:
+    return f"flux:progress:{job_id}"
+
+
+def _cancel_key(job_id: str) -> str:
+    return f"flux:cancel:{job_id}"
+
+
+def _parse(value: str) -> Progress:
+    fields = json.loads(value)
+    return Progress(**{**fields, "phase": Phase(fields["phase"])})

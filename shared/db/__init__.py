@@ -1,0 +1,1 @@
+"""SQLite (or Postgres) is the truth: schema, migrations and all SQL."""

@@ -1,0 +1,256 @@
+"""A worker's hold on a job: claim, heartbeat, publish or give back; and the rescue of dead workers' jobs.
+
+Every write after the claim is guarded by id, attempt, owner and ``running``. A write that matches no row means
+that somebody else took the job over: the caller must stop and delete its own files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, update
+from sqlalchemy.orm import aliased
+
+from shared.clock import Clock, utc_now
+from shared.db.engine import Database
+from shared.db.jobs import load_jobs
+from shared.db.models import AttemptRow, ImageRow, JobRow
+from shared.domain.errors import WorkerCrashed
+from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
+from shared.domain.status import Edge, JobStatus, Phase
+
+_HANDED_BACK: Final = {"owner": None, "phase": None, "lease_expires_at": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a heartbeat learned: whether the claim still holds, and whether somebody asked for a cancel."""
+
+    held: bool
+    cancel_requested: bool
+
+
+class ClaimRepository:
+    """Every query of a run. Methods are one transaction each."""
+
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def claim(self, lane: Lane, owner: str, lease: timedelta) -> Job | None:
+        """Take the best queued job of a lane: class, then priority (lower first, like nice), then age."""
+        now = self._clock()
+        candidate = aliased(JobRow)
+        best = (
+            select(candidate.id)
+            .where(
+                candidate.status == JobStatus.QUEUED,
+                candidate.lane == lane,
+                or_(candidate.not_before.is_(None), candidate.not_before <= now),
+            )
+            .order_by(candidate.job_class, candidate.priority, candidate.created_at, candidate.id)
+            .limit(1)
+            .scalar_subquery()
+        )
+        statement = (
+            update(JobRow)
+            .where(JobRow.id == best, JobRow.status == JobStatus.QUEUED)
+            .values(
+                status=JobStatus.RUNNING,
+                phase=Phase.LOADING,
+                status_seq=JobRow.status_seq + 1,
+                attempt=JobRow.attempt + 1,
+                owner=owner,
+                lease_expires_at=now + lease,
+                started_at=now,
+            )
+            .returning(*JobRow.__table__.columns)
+        )
+        with self._database.write(durable=False) as connection:
+            row = connection.execute(statement).one_or_none()
+            if row is None:
+                return None
+            connection.execute(
+                insert(AttemptRow).values(job_id=row.id, attempt=row.attempt, owner=owner, started_at=now)
+            )
+            return load_jobs(connection, [row])[0]
+
+    def heartbeat(self, claim: Claim, lease: timedelta) -> Heartbeat:
+        """Extend the lease."""
+        statement = (
+            update(JobRow)
+            .where(_held(claim))
+            .values(lease_expires_at=self._clock() + lease)
+            .returning(JobRow.cancel_requested_at)
+        )
+        with self._database.write(durable=False) as connection:
+            row = connection.execute(statement).one_or_none()
+        return Heartbeat(held=row is not None, cancel_requested=row is not None and row[0] is not None)
+
+    def cancel_requested(self, claim: Claim) -> bool:
+        """Return whether somebody asked for a cancel."""
+        with self._database.read() as connection:
+            asked = connection.scalar(select(JobRow.cancel_requested_at).where(JobRow.id == claim.job_id))
+        return asked is not None
+
+    def set_phase(self, claim: Claim, phase: Phase) -> bool:
+        """Record what the run is doing now; ``False`` when the claim is lost."""
+        return self._move(claim, {"phase": phase}, durable=False)
+
+    def succeed(self, claim: Claim, images: Sequence[JobImage], timings: Timings, warnings: Sequence[str]) -> bool:
+        """Publish the pictures; their files must be durable already. ``False`` when the claim is lost."""
+        values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
+        return self._move(claim, values, outcome=Edge.FINISH, images=images)
+
+    def fail(self, claim: Claim, error: JobError, timings: Timings) -> bool:
+        """End the job in an error; ``False`` when the claim is lost."""
+        values = self._ended(JobStatus.FAILED) | _measured(timings) | _error_values(error)
+        return self._move(claim, values, outcome=Edge.FAIL, error=error)
+
+    def cancel(self, claim: Claim, timings: Timings) -> bool:
+        """End the job as cancelled; ``False`` when the claim is lost."""
+        return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
+
+    def release(self, claim: Claim) -> bool:
+        """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost."""
+        values = {"status": JobStatus.QUEUED, "started_at": None, "rung_at": None, **_HANDED_BACK}
+        return self._move(claim, values, outcome=Edge.RELEASE)
+
+    def rescue_others(self, lane: Lane, owner: str) -> list[str]:
+        """Take back every running job of a lane whose owner is not ``owner``.
+
+        Only the holder of the lane's file lock may call this: the lock proves that the others are dead.
+        """
+        return self._rescue(and_(JobRow.lane == lane, JobRow.owner != owner))
+
+    def rescue_expired(self) -> list[str]:
+        """Take back every running job whose lease ran out."""
+        return self._rescue(JobRow.lease_expires_at < self._clock())
+
+    def due_for_ring(self, lane: Lane, limit: int, quiet: timedelta) -> list[tuple[str, str]]:
+        """Return (id, kind) of the first queued jobs that nobody rang for lately, and mark them as rung."""
+        now = self._clock()
+        due = (
+            select(JobRow.id)
+            .where(
+                JobRow.status == JobStatus.QUEUED,
+                JobRow.lane == lane,
+                or_(JobRow.not_before.is_(None), JobRow.not_before <= now),
+            )
+            .order_by(JobRow.job_class, JobRow.priority, JobRow.created_at, JobRow.id)
+            .limit(limit)
+        )
+        statement = (
+            update(JobRow)
+            .where(JobRow.id.in_(due), or_(JobRow.rung_at.is_(None), JobRow.rung_at < now - quiet))
+            .values(rung_at=now)
+            .returning(JobRow.id, JobRow.kind)
+        )
+        with self._database.read() as connection:
+            if connection.execute(due.limit(1)).first() is None:
+                return []
+        with self._database.write(durable=False) as connection:
+            return [(row.id, row.kind) for row in connection.execute(statement)]
+
+    def _move(
+        self,
+        claim: Claim,
+        values: dict[str, Any],
+        *,
+        durable: bool = True,
+        outcome: Edge | None = None,
+        error: JobError | None = None,
+        images: Sequence[JobImage] = (),
+    ) -> bool:
+        statement = update(JobRow).where(_held(claim)).values(status_seq=JobRow.status_seq + 1, **values)
+        with self._database.write(durable=durable) as connection:
+            if connection.execute(statement).rowcount == 0:
+                return False
+            if images:
+                now = self._clock()
+                connection.execute(insert(ImageRow), [_image_row(claim, image, now) for image in images])
+            if outcome is not None:
+                self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
+        return True
+
+    def _rescue(self, condition: ColumnElement[bool]) -> list[str]:
+        query = select(JobRow.id, JobRow.attempt, JobRow.crashes, JobRow.cancel_requested_at).where(
+            JobRow.status == JobStatus.RUNNING, condition
+        )
+        with self._database.read() as connection:
+            if connection.execute(query.limit(1)).first() is None:
+                return []
+        with self._database.write() as connection:
+            rows = connection.execute(query).all()
+            for row in rows:
+                values = self._after_crash(row.crashes + 1, row.cancel_requested_at is not None)
+                connection.execute(
+                    update(JobRow)
+                    .where(JobRow.id == row.id)
+                    .values(status_seq=JobRow.status_seq + 1, crashes=row.crashes + 1, **values)
+                )
+                self._close_attempt(connection, row.id, row.attempt, Edge.RESCUE, None)
+        return [row.id for row in rows]
+
+    def _after_crash(self, crashes: int, cancel_requested: bool) -> dict[str, Any]:
+        if cancel_requested:
+            return self._ended(JobStatus.CANCELLED)
+        if crashes >= MAX_CRASHES:
+            message = f"The worker died {crashes} times while it ran this job, so it is not tried again."
+            error = JobError(code=WorkerCrashed.code, message=message)
+            return self._ended(JobStatus.FAILED) | _error_values(error)
+        return {"status": JobStatus.QUEUED, "started_at": None, "rung_at": None, **_HANDED_BACK}
+
+    def _ended(self, status: JobStatus) -> dict[str, Any]:
+        return {"status": status, "finished_at": self._clock(), **_HANDED_BACK}
+
+    def _close_attempt(
+        self, connection: Connection, job_id: str, attempt: int, outcome: Edge, error: JobError | None
+    ) -> None:
+        connection.execute(
+            update(AttemptRow)
+            .where(AttemptRow.job_id == job_id, AttemptRow.attempt == attempt)
+            .values(
+                ended_at=self._clock(),
+                outcome=outcome,
+                error_code=error.code if error else None,
+                error_message=error.message if error else None,
+            )
+        )
+
+
+def _held(claim: Claim) -> ColumnElement[bool]:
+    return and_(
+        JobRow.id == claim.job_id,
+        JobRow.attempt == claim.attempt,
+        JobRow.owner == claim.owner,
+        JobRow.status == JobStatus.RUNNING,
+    )
+
+
+def _measured(timings: Timings) -> dict[str, Any]:
+    return {"load_seconds": timings.load_seconds, "run_seconds": timings.run_seconds}
+
+
+def _error_values(error: JobError) -> dict[str, Any]:
+    return {"error_code": error.code, "error_message": error.message, "error_retryable": error.retryable}
+
+
+def _image_row(claim: Claim, image: JobImage, now: Any) -> dict[str, Any]:
+    return {
+        "id": image.id,
+        "job_id": claim.job_id,
+        "attempt": claim.attempt,
+        "image_index": image.index,
+        "seed": image.seed,
+        "width": image.width,
+        "height": image.height,
+        "path": image.path,
+        "content_type": image.content_type,
+        "size_bytes": image.size_bytes,
+        "sha256": image.sha256,
+        "created_at": now,
+    }

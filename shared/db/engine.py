@@ -1,0 +1,85 @@
+"""The database handle: WAL, one write lock taken up front, and two grades of durability.
+
+A deferred ``BEGIN`` that reads and then writes fails at once with ``SQLITE_BUSY_SNAPSHOT`` when another
+connection committed in between, whatever the busy timeout; ``BEGIN IMMEDIATE`` waits instead. Accepted jobs
+and their results are committed with ``synchronous=FULL``; claims and heartbeats with ``NORMAL``, because
+losing one of those in a power cut only runs a job again.
+
+The driver is ``pysqlite3``, whose wheels bundle a current SQLite: the system's is often older than 3.51.3 and
+can corrupt a WAL database (https://sqlite.org/wal.html#walresetbug).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pysqlite3.dbapi2
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_TIMEOUT_MS: Final = 10_000
+JOURNAL_SIZE_LIMIT_BYTES: Final = 64 * 2**20
+
+_ON_CONNECT: Final = (
+    "PRAGMA journal_mode=WAL",
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+    "PRAGMA foreign_keys=ON",
+    f"PRAGMA journal_size_limit={JOURNAL_SIZE_LIMIT_BYTES}",
+)
+
+
+class Database:
+    """Hands out short transactions. Create it after a fork, never before."""
+
+    def __init__(self, url: str) -> None:
+        if make_url(url).get_backend_name() == "sqlite":
+            self.engine = create_engine(url, module=pysqlite3.dbapi2)
+            _prepare_sqlite(self.engine)
+        else:
+            self.engine = create_engine(url)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a read transaction: one consistent snapshot."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """Open a write transaction; it commits at the end of the block, or rolls back on an error."""
+        engine = self.engine.execution_options(write="FULL" if durable else "NORMAL")
+        with engine.begin() as connection:
+            yield connection
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def open_database(url: str) -> Database:
+    """Return a handle; for SQLite, make the directory of its file first."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    return Database(url)
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # SQLAlchemy's "begin" event says how to begin
+        for statement in _ON_CONNECT:
+            connection.execute(statement)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        synchronous: Literal["FULL", "NORMAL"] | None = connection.get_execution_options().get("write")
+        if synchronous is None:
+            connection.exec_driver_sql("BEGIN")
+            return
+        connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

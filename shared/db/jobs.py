@@ -1,0 +1,204 @@
+"""Jobs as the API and the clients see them: store, read, list, ask to cancel."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
+
+from shared.clock import Clock, utc_now
+from shared.db.engine import Database
+from shared.db.mapping import to_image, to_job
+from shared.db.models import ImageRow, InputRow, JobRow
+from shared.domain.errors import CapacityError
+from shared.domain.job import Job, JobImage, JobInput, NewJob
+from shared.domain.params import JobKind
+from shared.domain.status import TERMINAL_STATUSES, JobStatus
+
+QUEUE_FULL_RETRY_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list; empty means all."""
+
+    statuses: tuple[JobStatus, ...] = ()
+    kinds: tuple[JobKind, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """One page, newest first; ``next_cursor`` is ``None`` on the last one."""
+
+    jobs: tuple[Job, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """The least a waiter must know to see that a job moved."""
+
+    status: JobStatus
+    status_seq: int
+
+
+class JobRepository:
+    """Every query about jobs outside a run. Methods are one transaction each."""
+
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add(self, job: NewJob, max_queued: int) -> Job:
+        """Store a job as ``queued``; after this returns, it is accepted for good.
+
+        Raises:
+          CapacityError: ``max_queued`` jobs are waiting already; nothing was stored.
+        """
+        with self._database.write() as connection:
+            waiting = connection.scalar(
+                select(func.count()).select_from(JobRow).where(JobRow.status == JobStatus.QUEUED)
+            )
+            if (waiting or 0) >= max_queued:
+                raise CapacityError(
+                    f"{waiting} jobs are waiting, which is the limit. Try again later.",
+                    limit=max_queued,
+                    retry_after_seconds=QUEUE_FULL_RETRY_SECONDS,
+                )
+            row = connection.execute(insert(JobRow).values(**self._new_row(job)).returning(*_columns())).one()
+            if job.inputs:
+                connection.execute(insert(InputRow), [_input_row(job.id, item) for item in job.inputs])
+            return load_jobs(connection, [row])[0]
+
+    def get(self, job_id: str) -> Job | None:
+        """Return the job, or ``None``."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(*_columns()).where(JobRow.id == job_id)).all()
+            return load_jobs(connection, rows)[0] if rows else None
+
+    def page(self, wanted: JobFilter, limit: int, cursor: str | None) -> JobPage:
+        """Return up to ``limit`` jobs older than ``cursor`` (a job id), newest first."""
+        query = select(*_columns()).order_by(JobRow.id.desc()).limit(limit + 1)
+        if wanted.statuses:
+            query = query.where(JobRow.status.in_(wanted.statuses))
+        if wanted.kinds:
+            query = query.where(JobRow.kind.in_(wanted.kinds))
+        if cursor is not None:
+            query = query.where(JobRow.id < cursor)
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+            jobs = tuple(load_jobs(connection, rows[:limit]))
+        return JobPage(jobs, jobs[-1].id if len(rows) > limit else None)
+
+    def queue_positions(self, jobs: Iterable[Job]) -> dict[str, int]:
+        """Return how many jobs of the same lane go first, for each of these that is queued."""
+        queued = [job for job in jobs if job.status is JobStatus.QUEUED]
+        with self._database.read() as connection:
+            return {job.id: _count_ahead(connection, job) for job in queued}
+
+    def watermarks(self, job_ids: Sequence[str]) -> dict[str, Watermark]:
+        """Return status and sequence number of each id that exists, in one query."""
+        query = select(JobRow.id, JobRow.status, JobRow.status_seq).where(JobRow.id.in_(job_ids))
+        with self._database.read() as connection:
+            return {row.id: Watermark(JobStatus(row.status), row.status_seq) for row in connection.execute(query)}
+
+    def request_cancel(self, job_id: str) -> Job | None:
+        """Cancel a queued job at once, or ask the worker of a running one to stop; else change nothing."""
+        now = self._clock()
+        queued = JobRow.status == JobStatus.QUEUED
+        statement = (
+            update(JobRow)
+            .where(
+                JobRow.id == job_id,
+                JobRow.status.not_in(TERMINAL_STATUSES),
+                JobRow.cancel_requested_at.is_(None),
+            )
+            .values(
+                cancel_requested_at=now,
+                status=case((queued, JobStatus.CANCELLED.value), else_=JobRow.status),
+                finished_at=case((queued, now), else_=JobRow.finished_at),
+                status_seq=JobRow.status_seq + 1,
+            )
+        )
+        with self._database.write() as connection:
+            connection.execute(statement)
+            rows = connection.execute(select(*_columns()).where(JobRow.id == job_id)).all()
+            return load_jobs(connection, rows)[0] if rows else None
+
+    def image(self, image_id: str) -> JobImage | None:
+        """Return a published picture, or ``None``."""
+        with self._database.read() as connection:
+            row = connection.execute(select(*ImageRow.__table__.columns).where(ImageRow.id == image_id)).one_or_none()
+            return to_image(row) if row else None
+
+    def _new_row(self, job: NewJob) -> dict[str, Any]:
+        return {
+            "id": job.id,
+            "kind": job.params.kind,
+            "status": JobStatus.QUEUED,
+            "status_seq": 1,
+            "lane": job.lane,
+            "job_class": job.job_class,
+            "priority": job.priority,
+            "model": job.model,
+            "generator": job.generator,
+            "params": job.params.model_dump(mode="json"),
+            "warnings": list(job.warnings),
+            "attempt": 0,
+            "crashes": 0,
+            "created_at": self._clock(),
+        }
+
+
+def _columns() -> Sequence[Any]:
+    return tuple(JobRow.__table__.columns)
+
+
+def _input_row(job_id: str, item: JobInput) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "role": item.role,
+        "path": item.path,
+        "width": item.width,
+        "height": item.height,
+        "size_bytes": item.size_bytes,
+        "sha256": item.sha256,
+    }
+
+
+def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
+    """Attach inputs and images with one query each, whatever the number of jobs."""
+    ids = [row.id for row in rows]
+    inputs = _by_job(connection, select(*InputRow.__table__.columns).where(InputRow.job_id.in_(ids)))
+    images = _by_job(
+        connection,
+        select(*ImageRow.__table__.columns).where(ImageRow.job_id.in_(ids)).order_by(ImageRow.image_index),
+    )
+    return [to_job(row, inputs[row.id], images[row.id]) for row in rows]
+
+
+def _by_job(connection: Connection, query: Any) -> defaultdict[str, list[Row[Any]]]:
+    grouped: defaultdict[str, list[Row[Any]]] = defaultdict(list)
+    for row in connection.execute(query):
+        grouped[row.job_id].append(row)
+    return grouped
+
+
+def _count_ahead(connection: Connection, job: Job) -> int:
+    same_class = JobRow.job_class == job.job_class
+    same_priority = and_(same_class, JobRow.priority == job.priority)
+    ahead = or_(
+        JobRow.job_class < job.job_class,
+        and_(same_class, JobRow.priority < job.priority),
+        and_(same_priority, JobRow.created_at < job.created_at),
+        and_(same_priority, JobRow.created_at == job.created_at, JobRow.id < job.id),
+    )
+    query = (
+        select(func.count())
+        .select_from(JobRow)
+        .where(JobRow.status == JobStatus.QUEUED, JobRow.lane == job.lane, ahead)
+    )
+    return connection.scalar(query) or 0

@@ -1,0 +1,79 @@
+"""Rows to domain types; the only place that knows both shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Row
+
+from shared.domain.job import Job, JobClass, JobError, JobImage, JobInput, Lane, Timings
+from shared.domain.params import PARAMS_ADAPTER, InputRole, JobKind
+from shared.domain.status import JobStatus, Phase
+
+
+def to_job(row: Row[Any], inputs: Iterable[Row[Any]] = (), images: Iterable[Row[Any]] = ()) -> Job:
+    """Build a frozen ``Job`` from its row and the rows that belong to it."""
+    return Job(
+        id=row.id,
+        kind=JobKind(row.kind),
+        status=JobStatus(row.status),
+        phase=Phase(row.phase) if row.phase else None,
+        status_seq=row.status_seq,
+        lane=Lane(row.lane),
+        job_class=JobClass(row.job_class),
+        priority=row.priority,
+        model=row.model,
+        generator=row.generator,
+        params=PARAMS_ADAPTER.validate_python(row.params),
+        warnings=tuple(row.warnings),
+        inputs=tuple(map(to_input, inputs)),
+        images=tuple(map(to_image, images)),
+        attempt=row.attempt,
+        crashes=row.crashes,
+        owner=row.owner,
+        cancel_requested_at=row.cancel_requested_at,
+        not_before=row.not_before,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        error=_to_error(row),
+        timings=Timings(
+            queue_wait_seconds=(row.started_at - row.created_at).total_seconds() if row.started_at else None,
+            load_seconds=row.load_seconds,
+            run_seconds=row.run_seconds,
+        ),
+    )
+
+
+def to_input(row: Row[Any]) -> JobInput:
+    """Build a ``JobInput`` from its row."""
+    return JobInput(
+        role=InputRole(row.role),
+        path=row.path,
+        width=row.width,
+        height=row.height,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+    )
+
+
+def to_image(row: Row[Any]) -> JobImage:
+    """Build a ``JobImage`` from its row."""
+    return JobImage(
+        id=row.id,
+        index=row.image_index,
+        seed=row.seed,
+        width=row.width,
+        height=row.height,
+        path=row.path,
+        content_type=row.content_type,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+    )
+
+
+def _to_error(row: Row[Any]) -> JobError | None:
+    if row.error_code is None:
+        return None
+    return JobError(code=row.error_code, message=row.error_message or "", retryable=bool(row.error_retryable))

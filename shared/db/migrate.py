@@ -1,0 +1,60 @@
+"""Brings a database to the schema of this version, and tells when it is at another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from shared.db.engine import Database
+from shared.db.models import Base
+
+
+class SchemaMismatch(RuntimeError):
+    """The database is not at the revision this version works with."""
+
+
+def migrate(database: Database) -> None:
+    """Upgrade to the newest revision, all in one write transaction."""
+    with database.write() as connection:
+        command.upgrade(_config(connection), "head")
+
+
+def check_schema(database: Database) -> None:
+    """Return if the database is at this version's revision.
+
+    Raises:
+      SchemaMismatch: it is older, newer or empty; the message says what to do.
+    """
+    with database.read() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    wanted = head_revision()
+    if found != wanted:
+        raise SchemaMismatch(
+            f"The database is at schema revision {found or 'none'}, this version needs {wanted}. "
+            "Run `flux-image migrate` (after a backup), or start the version that made this database."
+        )
+
+
+def head_revision() -> str | None:
+    """Return the newest revision this version knows."""
+    return ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+def schema_drift(database: Database) -> list[object]:
+    """Return the differences between the migrated database and the models; empty when they agree."""
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, Base.metadata))
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,118 @@
+"""Workers' signs of life, and what they say they can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+
+from shared.clock import Clock, utc_now
+from shared.db.engine import Database
+from shared.db.models import WorkerRow
+from shared.domain.job import Lane
+
+
+class WorkerState(StrEnum):
+    """What a worker process is doing."""
+
+    STARTING = "starting"
+    WARMING = "warming"
+    IDLE = "idle"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One worker process; ``report`` is its catalog as in ``shared.domain.report``."""
+
+    owner: str
+    lane: Lane
+    hostname: str
+    pid: int
+    state: WorkerState
+    started_at: datetime
+    heartbeat_at: datetime
+    report: dict[str, Any]
+
+
+class WorkerRepository:
+    """Every query about workers."""
+
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def register(self, owner: str, lane: Lane, hostname: str, pid: int) -> None:
+        """Add this worker and forget those of the same lane that are silent for a day."""
+        now = self._clock()
+        with self._database.write(durable=False) as connection:
+            stale = WorkerRow.heartbeat_at < now - timedelta(days=1)
+            newest = select(WorkerRow.owner).order_by(WorkerRow.heartbeat_at.desc()).limit(1)
+            connection.execute(delete(WorkerRow).where(WorkerRow.lane == lane, stale, WorkerRow.owner.not_in(newest)))
+            connection.execute(
+                insert(WorkerRow).values(
+                    owner=owner,
+                    lane=lane,
+                    hostname=hostname,
+                    pid=pid,
+                    state=WorkerState.STARTING,
+                    started_at=now,
+                    heartbeat_at=now,
+                    report={},
+                )
+            )
+
+    def beat(self, owner: str, state: WorkerState) -> None:
+        """Record a sign of life."""
+        self._update(owner, {"state": state})
+
+    def publish(self, owner: str, report: dict[str, Any]) -> None:
+        """Record what this worker can run."""
+        self._update(owner, {"report": report})
+
+    def leave(self, owner: str) -> None:
+        """Record that this worker went away in good order; its report stays readable."""
+        with self._database.write(durable=False) as connection:
+            connection.execute(
+                update(WorkerRow)
+                .where(WorkerRow.owner == owner)
+                .values(heartbeat_at=self._clock() - timedelta(hours=1))
+            )
+
+    def latest(self, lane: Lane) -> Worker | None:
+        """Return the worker of a lane that gave the last sign of life, alive or not."""
+        return self._newest(select(*WorkerRow.__table__.columns).where(WorkerRow.lane == lane))
+
+    def latest_report(self, lane: Lane) -> dict[str, Any] | None:
+        """Return the newest report of a lane, of a live worker or the last one that was."""
+        query = select(WorkerRow.report).where(WorkerRow.lane == lane)
+        with self._database.read() as connection:
+            for row in connection.execute(query.order_by(WorkerRow.heartbeat_at.desc())):
+                if row.report:
+                    return dict(row.report)
+        return None
+
+    def _newest(self, query: Any) -> Worker | None:
+        with self._database.read() as connection:
+            row = connection.execute(query.order_by(WorkerRow.heartbeat_at.desc()).limit(1)).one_or_none()
+        if row is None:
+            return None
+        return Worker(
+            owner=row.owner,
+            lane=Lane(row.lane),
+            hostname=row.hostname,
+            pid=row.pid,
+            state=WorkerState(row.state),
+            started_at=row.started_at,
+            heartbeat_at=row.heartbeat_at,
+            report=dict(row.report),
+        )
+
+    def _update(self, owner: str, values: dict[str, Any]) -> None:
+        with self._database.write(durable=False) as connection:
+            connection.execute(
+                update(WorkerRow).where(WorkerRow.owner == owner).values(heartbeat_at=self._clock(), **values)
+            )

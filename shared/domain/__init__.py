@@ -1,0 +1,1 @@
+"""Frozen types that every process shares. Standard library and pydantic only."""

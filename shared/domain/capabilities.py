@@ -1,0 +1,126 @@
+"""Checks what is asked against what a model can do, before any GPU second is spent, and fills what is unset."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared.domain.errors import CapabilityError, RequestError
+from shared.domain.model import ModelLimits, PipelineSpec
+from shared.domain.params import MAX_SEED, PARAMS_ADAPTER, SIDE_MULTIPLE, BaseParams, JobKind, JobParams
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Concrete parameters, and what the caller should know about how they came to be."""
+
+    params: JobParams
+    warnings: tuple[str, ...]
+
+
+_RANDOM_SEEDS: Final = 2**32
+
+
+def resolve(
+    spec: PipelineSpec, kind: JobKind, asked: Mapping[str, Any], source_size: tuple[int, int] | None = None
+) -> Resolved:
+    """Fill unset parameters from the model and check all of them against its limits.
+
+    ``asked`` holds only what the caller set; ``source_size`` is (width, height) in pixels of the uploaded
+    picture, from which edit and fill take their size when none is asked for.
+
+    Raises:
+      CapabilityError: the model does not do this kind, or a value is outside its limits.
+    """
+    if spec.kind is not kind:
+        raise CapabilityError(
+            f"Model {spec.model!r} does {spec.kind.value} jobs, not {kind.value}.",
+            field="model",
+            kind=spec.kind.value,
+        )
+    warnings: list[str] = []
+    values = dict(asked)
+    _fill_size(spec, kind, values, source_size, warnings)
+    values.setdefault("num_inference_steps", spec.num_inference_steps)
+    values.setdefault("guidance_scale", spec.guidance_scale)
+    values.setdefault("seed", secrets.randbelow(min(_RANDOM_SEEDS, MAX_SEED)))
+    params = PARAMS_ADAPTER.validate_python({"kind": kind, **values})
+    _check_limits(spec, params)
+    if not spec.uses_guidance and params.guidance_scale > 0:
+        warnings.append(f"{spec.model} is guidance-distilled: guidance_scale has no effect on it")
+    return Resolved(params, tuple(warnings))
+
+
+def _fill_size(
+    spec: PipelineSpec,
+    kind: JobKind,
+    values: dict[str, Any],
+    source_size: tuple[int, int] | None,
+    warnings: list[str],
+) -> None:
+    if source_size is None:
+        values.setdefault("width", spec.native_side)
+        values.setdefault("height", spec.native_side)
+        return
+    if ("width" in values) != ("height" in values):
+        missing = "height" if "width" in values else "width"
+        raise RequestError("Give both width and height, or neither to follow the picture.", field=missing)
+    if "width" in values:
+        return
+    pixel_budget = spec.native_side**2 if kind is JobKind.EDIT else spec.limits.max_pixels
+    width, height = fit_size(source_size, spec.limits, pixel_budget)
+    values["width"], values["height"] = width, height
+    if (width, height) != source_size:
+        warnings.append(
+            f"the picture is {source_size[0]}x{source_size[1]}, the result {width}x{height}: "
+            f"the nearest size {spec.model} works at; pass width and height to choose another"
+        )
+
+
+def fit_size(size: tuple[int, int], limits: ModelLimits, max_pixels: int) -> tuple[int, int]:
+    """Return the (width, height) nearest to ``size`` in shape that is within limits and on the 16-pixel grid."""
+    width, height = size
+    scale = min(1.0, math.sqrt(max_pixels / (width * height)), limits.max_side / max(width, height))
+    scale = max(scale, limits.min_side / min(width, height) if min(width, height) * scale < limits.min_side else 0)
+
+    def snap(side: float) -> int:
+        snapped = round(side / SIDE_MULTIPLE) * SIDE_MULTIPLE
+        return max(limits.min_side, min(limits.max_side, snapped))
+
+    fitted_width, fitted_height = snap(width * scale), snap(height * scale)
+    while fitted_width * fitted_height > max_pixels and max(fitted_width, fitted_height) > limits.min_side:
+        if fitted_width >= fitted_height:
+            fitted_width -= SIDE_MULTIPLE
+        else:
+            fitted_height -= SIDE_MULTIPLE
+    return fitted_width, fitted_height
+
+
+def _check_limits(spec: PipelineSpec, params: BaseParams) -> None:
+    limits = spec.limits
+    _at_most(spec, "num_inference_steps", params.num_inference_steps, limits.max_num_inference_steps)
+    _at_most(spec, "guidance_scale", params.guidance_scale, limits.max_guidance_scale)
+    for field in ("width", "height"):
+        side = getattr(params, field)
+        if side < limits.min_side:
+            raise CapabilityError(
+                f"{field} is {side}; {spec.model} needs at least {limits.min_side} pixels.",
+                field=field,
+                limit=limits.min_side,
+            )
+        _at_most(spec, field, side, limits.max_side)
+    if params.width * params.height > limits.max_pixels:
+        raise CapabilityError(
+            f"{params.width}x{params.height} is {params.width * params.height} pixels; "
+            f"{spec.model} takes at most {limits.max_pixels}.",
+            field="width",
+            limit=limits.max_pixels,
+        )
+
+
+def _at_most(spec: PipelineSpec, field: str, value: float, limit: float) -> None:
+    if value > limit:
+        raise CapabilityError(f"{field} is {value:g}; {spec.model} takes at most {limit:g}.", field=field, limit=limit)

@@ -1,0 +1,133 @@
+"""Every error a caller or an operator can meet, each with a stable code.
+
+::
+
+    ServiceError                     code, status_code, retryable
+      RequestError             422   the caller can mend it; details name the field and the limit
+        MediaError             422   an upload that is no usable picture
+        UploadTooLarge         413   an upload above the limit
+        CapabilityError        422   this model cannot do that
+        UnknownModel           422   no such model in the catalog
+      NotFound                 404   no such job or image
+      CapacityError            429   the queue is full; Retry-After says when to come back
+      Unavailable              503   a part of the stack is missing right now
+      GenerationError                recorded on the attempt; a waiting caller sees its status_code
+        ModelUnavailable       503   weights missing, gated, unreadable
+        OutOfMemory            507   the card cannot hold this job
+        NumericError           500   the model produced NaN
+        WorkerCrashed          500   the worker died on this job too often
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """Base of all errors this application raises on purpose.
+
+    ``message`` says what is wrong and what to do; ``details`` is machine-readable (field, limit, ...).
+    """
+
+    code: ClassVar[str] = "service_error"
+    status_code: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: Mapping[str, Any] = details
+
+
+class RequestError(ServiceError):
+    """The request cannot be served as it is written."""
+
+    code = "invalid_request"
+    status_code = 422
+
+
+class MediaError(RequestError):
+    """An uploaded file is not a picture this server accepts."""
+
+    code = "invalid_image"
+
+
+class UploadTooLarge(RequestError):
+    """An uploaded file is larger than the limit."""
+
+    code = "upload_too_large"
+    status_code = 413
+
+
+class CapabilityError(RequestError):
+    """The chosen model cannot do what is asked."""
+
+    code = "capability"
+
+
+class UnknownModel(RequestError):
+    """The request names a model that is not in the catalog."""
+
+    code = "unknown_model"
+
+
+class NotFound(ServiceError):
+    """There is no such thing under this id."""
+
+    code = "not_found"
+    status_code = 404
+
+
+class CapacityError(ServiceError):
+    """The queue is full; ``details["retry_after_seconds"]`` says when to try again."""
+
+    code = "queue_full"
+    status_code = 429
+    retryable = True
+
+
+class Unavailable(ServiceError):
+    """A part of the stack does not answer; nothing was accepted."""
+
+    code = "unavailable"
+    status_code = 503
+    retryable = True
+
+
+class GenerationError(ServiceError):
+    """A run ended without pictures."""
+
+    code = "generation_failed"
+
+
+class ModelUnavailable(GenerationError):
+    """The weights are missing, gated or unreadable; the message names the remedy."""
+
+    code = "model_unavailable"
+    status_code = 503
+
+
+class OutOfMemory(GenerationError):
+    """The card (or the host) could not hold the job."""
+
+    code = "out_of_memory"
+    status_code = 507
+
+
+class NumericError(GenerationError):
+    """The model produced values that are no picture (NaN or infinity)."""
+
+    code = "numeric_error"
+
+
+class WorkerCrashed(GenerationError):
+    """The worker process died while running this job, as often as the crash limit allows."""
+
+    code = "worker_crashed"
+
+
+class MediaMissing(GenerationError):
+    """An input picture of the job is no longer in the media directory."""
+
+    code = "input_missing"

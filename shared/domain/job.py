@@ -1,0 +1,162 @@
+"""The job as every process sees it: frozen, with aware UTC times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from shared.domain.params import InputRole, JobKind, JobParams
+from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
+
+MAX_CRASHES: Final = 3
+"""A job whose worker died this often is failed with ``worker_crashed`` instead of being run again."""
+
+
+class Lane(StrEnum):
+    """Which kind of worker may claim a job."""
+
+    GPU = "gpu"
+    REMOTE = "remote"
+
+
+class JobClass(IntEnum):
+    """Coarse order of the queue: a lower class always goes first. Within it, ``priority``: lower first, like nice."""
+
+    INTERACTIVE = 0
+    NORMAL = 1
+    BACKGROUND = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobInput:
+    """One normalised upload (8-bit RGB for images, L for masks), stored before the job's row."""
+
+    role: InputRole
+    path: str
+    width: int
+    height: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobImage:
+    """One published picture; ``path`` is its key in the media storage."""
+
+    id: str
+    index: int
+    seed: int
+    width: int
+    height: int
+    path: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobError:
+    """Why a job failed; ``code`` is stable, ``message`` is for people."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Seconds spent waiting for the worker, loading weights, and running apart from loading."""
+
+    queue_wait_seconds: float | None = None
+    load_seconds: float | None = None
+    run_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A validated job about to be stored."""
+
+    id: str
+    model: str
+    params: JobParams
+    generator: str = "local"
+    lane: Lane = Lane.GPU
+    job_class: JobClass = JobClass.NORMAL
+    priority: int = 0
+    warnings: tuple[str, ...] = ()
+    inputs: tuple[JobInput, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One submitted request and what became of it."""
+
+    id: str
+    kind: JobKind
+    status: JobStatus
+    phase: Phase | None
+    status_seq: int
+    lane: Lane
+    job_class: JobClass
+    priority: int
+    model: str
+    generator: str
+    params: JobParams
+    warnings: tuple[str, ...]
+    inputs: tuple[JobInput, ...]
+    images: tuple[JobImage, ...]
+    attempt: int
+    crashes: int
+    owner: str | None
+    cancel_requested_at: datetime | None
+    not_before: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: JobError | None
+    timings: Timings
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job will never change again."""
+        return self.status in TERMINAL_STATUSES
+
+    def input(self, role: InputRole) -> JobInput:
+        """Return the input with this role.
+
+        Raises:
+          KeyError: the job has no such input.
+        """
+        for item in self.inputs:
+            if item.role is role:
+                return item
+        raise KeyError(role)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A worker's hold on one attempt: the fencing token that every later write carries."""
+
+    job_id: str
+    attempt: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A running job's position, short-lived and never the truth. ``value`` goes from 0 to 1."""
+
+    attempt: int
+    phase: Phase
+    step: int
+    total_steps: int
+    image_index: int = 0
+    num_images: int = 1
+
+    @property
+    def value(self) -> float:
+        """Share of all denoising steps of all images that are done, 0..1."""
+        total = self.total_steps * self.num_images
+        return min(1.0, (self.image_index * self.total_steps + self.step) / total) if total else 0.0

@@ -1,0 +1,53 @@
+"""What there is to know about a model before it is loaded: its place, its class, its defaults and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shared.domain.params import JobKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLimits:
+    """What a model accepts. Sides in pixels; ``max_pixels`` bounds width x height."""
+
+    max_num_inference_steps: int = 50
+    max_guidance_scale: float = 30.0
+    min_side: int = 256
+    max_side: int = 2048
+    max_pixels: int = 2048 * 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSpec:
+    """One model: where its weights are, which diffusers class runs it, and how to call it well."""
+
+    model: str
+    kind: JobKind
+    title: str
+    pipeline_class: str
+    repo_id: str | None
+    """Hugging Face repository; ``None`` for weights that come with this project."""
+    components_from: str
+    """Name of the group that shares one pair of text encoders and one VAE."""
+    licence: str
+    gated: bool = False
+    native_side: int
+    num_inference_steps: int
+    guidance_scale: float
+    uses_guidance: bool
+    max_sequence_length: int
+    limits: ModelLimits = field(default_factory=ModelLimits)
+    component_bytes: Mapping[str, int] = field(default_factory=dict)
+    example_prompts: tuple[str, ...] = ()
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether this is the small model that comes with the project."""
+        return self.repo_id is None
+
+    @property
+    def licence_url(self) -> str | None:
+        """Where to read and accept the terms, or ``None`` for the demo family."""
+        return f"https://huggingface.co/{self.repo_id}" if self.repo_id else None

@@ -1,0 +1,69 @@
+"""What a job asks of a model, fully resolved: every value is concrete before the job is stored."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+MAX_PROMPT_CHARACTERS: Final = 4000
+MAX_IMAGES: Final = 8
+MAX_SEED: Final = 2**53 - 1 - MAX_IMAGES
+"""The largest base seed: every ``seed + index`` stays an exact integer in JavaScript."""
+
+SIDE_MULTIPLE: Final = 16
+"""FLUX packs 2 x 2 latents of an 8-fold VAE, so both sides are multiples of 16 pixels."""
+
+
+class JobKind(StrEnum):
+    """What is done: a new picture, an instruction on a picture, or a repainted region."""
+
+    GENERATE = "generate"
+    EDIT = "edit"
+    FILL = "fill"
+
+
+class InputRole(StrEnum):
+    """What an uploaded picture is to its job."""
+
+    IMAGE = "image"
+    MASK = "mask"
+
+
+class BaseParams(BaseModel):
+    """What every kind has in common. Names are diffusers' own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)
+    num_inference_steps: int = Field(ge=1)
+    guidance_scale: float = Field(ge=0, allow_inf_nan=False)
+    width: int = Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels")
+    height: int = Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels")
+    seed: int = Field(ge=0, le=MAX_SEED, description="seed of the first image; image i uses seed + i")
+    num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
+
+
+class GenerateParams(BaseParams):
+    """Text to image."""
+
+    kind: Literal[JobKind.GENERATE] = JobKind.GENERATE
+
+
+class EditParams(BaseParams):
+    """Image and instruction to edited image; the job has one input, role ``image``."""
+
+    kind: Literal[JobKind.EDIT] = JobKind.EDIT
+
+
+class FillParams(BaseParams):
+    """Image and mask to repainted image; inputs ``image`` and ``mask`` (white = repaint)."""
+
+    kind: Literal[JobKind.FILL] = JobKind.FILL
+
+
+JobParams = Annotated[GenerateParams | EditParams | FillParams, Field(discriminator="kind")]
+
+PARAMS_ADAPTER: TypeAdapter[JobParams] = TypeAdapter(JobParams)
+"""Reads stored parameters back into the class of their kind."""

@@ -1,0 +1,120 @@
+"""Every setting, read once per process from the environment (and ``.env``), frozen, with its unit in its name.
+
+One class per owner. The README's table is checked against these classes by a test.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """Return ``~/.local/share/flux-image``, the place for everything this server keeps."""
+    return Path.home() / ".local" / "share" / "flux-image"
+
+
+class CoreSettings(BaseSettings):
+    """What every process needs: where the truth is and how to ring."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLUX_",
+        env_file=".env",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+    )
+
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="directory of the database, pictures, logs and locks"
+    )
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; unset: SQLite in the data directory")
+    redis_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("REDIS_URL", "redis_url"),
+        description="broker; unset: `flux-image up` starts an embedded Valkey",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="least severe log line that is written"
+    )
+    log_json: bool = Field(default=False, description="one JSON object per log line, for machines")
+
+    @property
+    def media_dir(self) -> Path:
+        """Directory of all pictures."""
+        return self.data_dir / "media"
+
+    @property
+    def run_dir(self) -> Path:
+        """Directory of locks, sockets and pid files."""
+        return self.data_dir / "run"
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'flux-image.db'}"
+
+    @property
+    def resolved_redis_url(self) -> str:
+        """The broker URL in force: the one given, else the embedded broker's socket."""
+        return self.redis_url or f"unix://{self.run_dir / 'valkey.sock'}"
+
+
+class ApiSettings(CoreSettings):
+    """The HTTP front."""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("http://localhost:5173", "http://127.0.0.1:5173"),
+        description="origins (comma-separated) whose pages may call the API",
+    )
+    max_upload_bytes: int = Field(
+        default=32 * 2**20, gt=0, description="largest request body in bytes, uploads included"
+    )
+    max_image_pixels: int = Field(default=40_000_000, gt=0, description="largest upload in pixels")
+    max_queued_jobs: int = Field(default=10_000, gt=0, description="waiting jobs before submits get 429")
+    max_wait_seconds: float = Field(default=600.0, gt=0, description="longest time one request may wait for its job")
+    reconcile_interval_seconds: float = Field(
+        default=5.0, gt=0, description="pause between two rounds of rescue and re-ringing"
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class WorkerSettings(CoreSettings):
+    """The process that owns the GPU."""
+
+    model: str | None = Field(
+        default=None, description="default model for generate jobs; unset: FLUX if it can run here, else demo"
+    )
+    edit_model: str | None = Field(default=None, description="default model for edit jobs")
+    fill_model: str | None = Field(default=None, description="default model for fill jobs")
+    device: Literal["auto", "cuda", "cpu"] = Field(default="auto", description="where the models run")
+    cpu_offload: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="diffusers' enable_model_cpu_offload(); auto: only when the weights do not fit the card",
+    )
+    warm_models: bool = Field(default=True, description="load the default generate model at start")
+    lease_seconds: float = Field(
+        default=30.0, gt=0, description="a running job whose worker is silent for so long is rescued"
+    )
+    heartbeat_seconds: float = Field(default=5.0, gt=0, description="pause between two signs of life")
+    hf_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("HF_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HUGGING_FACE_HUB_TOKEN", "hf_token"),
+        description="Hugging Face token for gated weights",
+    )
+
+
+class HostSettings(CoreSettings):
+    """`flux-image up`: the whole stack on one machine."""
+
+    host: str = Field(default="127.0.0.1", description="address the API listens on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port of the API; 0: any free one")
+    flower_port: int = Field(default=5555, ge=0, le=65535, description="port of Flower on loopback; 0: any free one")

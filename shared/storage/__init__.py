@@ -1,0 +1,1 @@
+"""Where pictures are kept. Rows hold keys; nobody joins paths from user input."""
