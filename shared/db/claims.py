@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 from sqlalchemy.orm import aliased
 
 from shared.clock import Clock, utc_now
@@ -46,11 +46,7 @@ class ClaimRepository:
         candidate = aliased(JobRow)
         best = (
             select(candidate.id)
-            .where(
-                candidate.status == JobStatus.QUEUED,
-                candidate.lane == lane,
-                or_(candidate.not_before.is_(None), candidate.not_before <= now),
-            )
+            .where(_due(lane, now, candidate))
             .order_by(candidate.job_class, candidate.priority, candidate.created_at, candidate.id)
             .limit(1)
             .scalar_subquery()
@@ -130,16 +126,18 @@ class ClaimRepository:
         """Take back every running job whose lease ran out."""
         return self._rescue(JobRow.lease_expires_at < self._clock())
 
+    def count_due(self, lane: Lane) -> int:
+        """Return how many jobs of a lane could be claimed now."""
+        query = select(func.count()).select_from(JobRow).where(_due(lane, self._clock()))
+        with self._database.read() as connection:
+            return connection.scalar(query) or 0
+
     def due_for_ring(self, lane: Lane, limit: int, quiet: timedelta) -> list[tuple[str, str]]:
         """Return (id, kind) of the first queued jobs that nobody rang for lately, and mark them as rung."""
         now = self._clock()
         due = (
             select(JobRow.id)
-            .where(
-                JobRow.status == JobStatus.QUEUED,
-                JobRow.lane == lane,
-                or_(JobRow.not_before.is_(None), JobRow.not_before <= now),
-            )
+            .where(_due(lane, now))
             .order_by(JobRow.job_class, JobRow.priority, JobRow.created_at, JobRow.id)
             .limit(limit)
         )
@@ -149,9 +147,6 @@ class ClaimRepository:
             .values(rung_at=now)
             .returning(JobRow.id, JobRow.kind)
         )
-        with self._database.read() as connection:
-            if connection.execute(due.limit(1)).first() is None:
-                return []
         with self._database.write(durable=False) as connection:
             return [(row.id, row.kind) for row in connection.execute(statement)]
 
@@ -222,6 +217,14 @@ class ClaimRepository:
         )
 
 
+def _due(lane: Lane, now: datetime, job: type[JobRow] = JobRow) -> ColumnElement[bool]:
+    return and_(
+        job.status == JobStatus.QUEUED,
+        job.lane == lane,
+        or_(job.not_before.is_(None), job.not_before <= now),
+    )
+
+
 def _held(claim: Claim) -> ColumnElement[bool]:
     return and_(
         JobRow.id == claim.job_id,
@@ -239,7 +242,7 @@ def _error_values(error: JobError) -> dict[str, Any]:
     return {"error_code": error.code, "error_message": error.message, "error_retryable": error.retryable}
 
 
-def _image_row(claim: Claim, image: JobImage, now: Any) -> dict[str, Any]:
+def _image_row(claim: Claim, image: JobImage, now: datetime) -> dict[str, Any]:
     return {
         "id": image.id,
         "job_id": claim.job_id,

@@ -1,0 +1,37 @@
+"""What a route may ask for. Everything is made once, in the lifespan, and hangs on ``app.state``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from api.services.health import HealthService
+from api.services.models import ModelService
+from api.services.queries import JobQueries
+from api.services.submission import SubmissionService
+from api.services.waiting import JobWatcher
+from shared.settings import ApiSettings
+from shared.storage.base import MediaStorage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """All services of one application."""
+
+    settings: ApiSettings
+    submission: SubmissionService
+    queries: JobQueries
+    watcher: JobWatcher
+    models: ModelService
+    health: HealthService
+    storage: MediaStorage
+
+
+def services(request: Request) -> Services:
+    """Return the services of the application that got this request."""
+    return cast(Services, request.app.state.services)
+
+
+ServicesDep = Annotated[Services, Depends(services)]

@@ -1,0 +1,98 @@
+"""The application factory: ``uvicorn --factory api.main:create_app``. No work is done at import."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import redis
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from api.deps import Services
+from api.errors import install_error_handlers
+from api.routes import health, images, jobs, models, submit
+from api.services.health import HealthService
+from api.services.models import ModelService
+from api.services.queries import JobQueries
+from api.services.reconciler import Reconciler
+from api.services.submission import SubmissionService
+from api.services.waiting import JobWatcher
+from api.version import VERSION
+from shared.broker.app import make_celery
+from shared.broker.publish import Doorbell
+from shared.broker.urls import redis_url
+from shared.channel.progress import ProgressChannel
+from shared.db.claims import ClaimRepository
+from shared.db.engine import open_database
+from shared.db.jobs import JobRepository
+from shared.db.migrate import check_schema
+from shared.db.workers import WorkerRepository
+from shared.logging import configure_logging
+from shared.settings import ApiSettings
+from shared.storage.local import LocalMediaStorage
+
+_FORM_LIMITS = {"max_files": 2, "max_fields": 16, "max_part_size": 65_536}
+
+
+def create_app(settings: ApiSettings | None = None) -> FastAPI:
+    """Return the application; connections are opened when it starts and closed when it stops."""
+    settings = settings or ApiSettings()
+    app = FastAPI(
+        title="FLUX Image API",
+        version=VERSION,
+        description="Text to image, Kontext editing and Fill behind a durable job queue.",
+        lifespan=_lifespan(settings),
+        max_body_size=settings.max_upload_bytes,
+        form_limits=_FORM_LIMITS,
+    )
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Location", "Retry-After"],
+    )
+    install_error_handlers(app)
+    for routes in (submit, jobs, images, models, health):
+        app.include_router(routes.router)
+    return app
+
+
+def _lifespan(settings: ApiSettings):  # type: ignore[no-untyped-def]  # the type is FastAPI's own business
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_logging(settings.log_level, as_json=settings.log_json)
+        database = open_database(settings.resolved_database_url)
+        check_schema(database)
+        channel = ProgressChannel(settings.resolved_redis_url)
+        broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
+        doorbell = Doorbell(make_celery(settings.resolved_redis_url))
+        repository, workers = JobRepository(database), WorkerRepository(database)
+        storage = LocalMediaStorage(settings.media_dir)
+        model_service, watcher = ModelService(workers), JobWatcher(repository)
+        app.state.services = Services(
+            settings=settings,
+            submission=SubmissionService(repository, model_service, storage, doorbell, settings.max_queued_jobs),
+            queries=JobQueries(repository, channel, storage),
+            watcher=watcher,
+            models=model_service,
+            health=HealthService(database, channel, workers),
+            storage=storage,
+        )
+        reconciler = Reconciler(ClaimRepository(database), broker, doorbell, settings.reconcile_interval_seconds)
+        background = [asyncio.create_task(watcher.run()), asyncio.create_task(reconciler.run())]
+        try:
+            yield
+        finally:
+            for task in background:
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(*background)
+            doorbell.close()
+            channel.close()
+            broker.close()
+            database.dispose()
+
+    return lifespan

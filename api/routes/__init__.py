@@ -1,0 +1,1 @@
+"""HTTP in, services, HTTP out: translation only."""

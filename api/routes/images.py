@@ -1,0 +1,38 @@
+"""GET /api/images/{id}. The path comes from the row; nothing a caller writes becomes a path."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse
+
+from api.deps import ServicesDep
+from api.errors import error_responses
+from shared.domain.errors import NotFound
+
+router = APIRouter(prefix="/api/images", tags=["images"])
+
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Cache-Control": "private, max-age=31536000, immutable",
+}
+
+
+@router.get(
+    "/{image_id}",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}, "description": "the picture"}, **error_responses(404)},
+)
+def read_image(image_id: str, services: ServicesDep) -> Response:
+    """Return a finished picture; it never changes."""
+    image = services.queries.image(image_id)
+    headers = _HEADERS | {"ETag": f'"{image.sha256}"', "Content-Disposition": f'inline; filename="{image.id}.png"'}
+    path = services.storage.local_path(image.path)
+    if path is None:
+        return Response(services.storage.read(image.path), media_type=image.content_type, headers=headers)
+    if not path.is_file():
+        raise NotFound(f"The file of image {image_id!r} is gone from the media directory.", id=image_id)
+    return FileResponse(path, media_type=image.content_type, headers=headers)

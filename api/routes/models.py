@@ -1,0 +1,16 @@
+"""GET /api/models."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.deps import ServicesDep
+from shared.schemas import ModelsRead
+
+router = APIRouter(prefix="/api", tags=["models"])
+
+
+@router.get("/models")
+def list_models(services: ServicesDep) -> ModelsRead:
+    """List the catalog: what the worker can run, the defaults, and why."""
+    return services.models.list_models()

@@ -1,0 +1,82 @@
+"""POST /api/generate, /api/edit, /api/fill."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Form, Response, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from api.deps import Services, ServicesDep
+from api.errors import error_responses
+from api.routes.answer import WishDep, submit_and_answer
+from api.services.submission import Submission
+from api.services.uploads import Picture, read_picture
+from shared.domain.params import InputRole, JobKind
+from shared.schemas import JobRead, JobWithImage, TextGenerateRequest, UploadRequest
+
+router = APIRouter(prefix="/api", tags=["submit"])
+
+_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": JobWithImage | JobRead, "description": "the job ended within `wait`"},
+    202: {"model": JobRead, "description": "accepted; poll `Location`"},
+    409: {"description": "the job was cancelled while the caller waited"},
+    **error_responses(413, 422, 429, 500, 503, 507),
+}
+
+
+class EditRequest(UploadRequest):
+    """Image and instruction to edited image."""
+
+    file: UploadFile = Field(description="the picture to edit: PNG, JPEG or WebP")
+
+
+class FillRequest(UploadRequest):
+    """Image and mask to repainted image."""
+
+    image: UploadFile = Field(description="the picture: PNG, JPEG or WebP")
+    mask: UploadFile = Field(description="same size; white is repainted, black is kept")
+
+
+@router.post("/generate", status_code=202, responses=_ANSWERS, response_model=JobWithImage | JobRead)
+async def generate(
+    body: TextGenerateRequest, services: ServicesDep, wish: WishDep, response: Response
+) -> JobRead | JobWithImage:
+    """Paint a picture from words."""
+    submission = Submission(JobKind.GENERATE, body.model, body.asked())
+    return await submit_and_answer(services, submission, wish, response)
+
+
+@router.post("/edit", status_code=202, responses=_ANSWERS, response_model=JobWithImage | JobRead)
+async def edit(
+    form: Annotated[EditRequest, Form(media_type="multipart/form-data")],
+    services: ServicesDep,
+    wish: WishDep,
+    response: Response,
+) -> JobRead | JobWithImage:
+    """Change a picture by an instruction."""
+    pictures = [await _read(services, form.file, InputRole.IMAGE, "file")]
+    submission = Submission(JobKind.EDIT, form.model, form.asked(), pictures)
+    return await submit_and_answer(services, submission, wish, response)
+
+
+@router.post("/fill", status_code=202, responses=_ANSWERS, response_model=JobWithImage | JobRead)
+async def fill(
+    form: Annotated[FillRequest, Form(media_type="multipart/form-data")],
+    services: ServicesDep,
+    wish: WishDep,
+    response: Response,
+) -> JobRead | JobWithImage:
+    """Repaint the white part of a mask."""
+    pictures = [
+        await _read(services, form.image, InputRole.IMAGE, "image"),
+        await _read(services, form.mask, InputRole.MASK, "mask"),
+    ]
+    submission = Submission(JobKind.FILL, form.model, form.asked(), pictures)
+    return await submit_and_answer(services, submission, wish, response)
+
+
+async def _read(services: Services, file: UploadFile, role: InputRole, field: str) -> Picture:
+    data = await file.read()
+    return await run_in_threadpool(read_picture, data, role, field, services.settings.max_image_pixels)

@@ -1,0 +1,1 @@
+"""The decisions behind the routes; no FastAPI in here."""

@@ -1,0 +1,62 @@
+"""Whether a job submitted now would run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.channel.progress import ProgressChannel
+from shared.clock import Clock, utc_now
+from shared.db.engine import Database
+from shared.db.workers import WorkerRepository, WorkerState
+from shared.domain.job import Lane
+from shared.schemas import ReadyRead
+
+HEARTBEAT_LIMIT: Final = timedelta(seconds=15)
+
+
+class HealthService:
+    """Looks at each part on its own, so that the answer says which one is missing."""
+
+    def __init__(
+        self, database: Database, channel: ProgressChannel, workers: WorkerRepository, clock: Clock = utc_now
+    ) -> None:
+        self._database = database
+        self._channel = channel
+        self._workers = workers
+        self._clock = clock
+
+    def ready(self) -> ReadyRead:
+        """Return the state of database, broker and worker."""
+        broker = "ok" if self._channel.ping() else "no answer"
+        try:
+            with self._database.read() as connection:
+                connection.execute(text("SELECT 1"))
+            worker, age = self._worker()
+        except SQLAlchemyError as error:
+            return ReadyRead(
+                ready=False,
+                database=str(error.__cause__ or error),
+                broker=broker,
+                worker="unknown",
+                worker_heartbeat_age_seconds=None,
+            )
+        runs = worker in (WorkerState.WARMING, WorkerState.IDLE, WorkerState.BUSY)
+        return ReadyRead(
+            ready=broker == "ok" and runs,
+            database="ok",
+            broker=broker,
+            worker=worker,
+            worker_heartbeat_age_seconds=age,
+        )
+
+    def _worker(self) -> tuple[str, float | None]:
+        latest = self._workers.latest(Lane.GPU)
+        if latest is None:
+            return "none has started yet", None
+        age = self._clock() - latest.heartbeat_at
+        state = latest.state.value if age < HEARTBEAT_LIMIT else "offline"
+        return state, round(age.total_seconds(), 3)

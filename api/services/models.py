@@ -1,0 +1,90 @@
+"""What the worker can run, read from its row; the API itself knows no weights and no GPU."""
+
+from __future__ import annotations
+
+from shared.catalog import CATALOG, find_model
+from shared.db.workers import WorkerRepository
+from shared.domain.errors import Unavailable
+from shared.domain.job import Lane
+from shared.domain.model import PipelineSpec
+from shared.domain.params import JobKind
+from shared.domain.report import WorkerReport
+from shared.schemas import ModelRead, ModelsRead
+
+_RETRY_SECONDS = 5
+
+
+class ModelService:
+    """Chooses models for jobs, and lists them."""
+
+    def __init__(self, workers: WorkerRepository) -> None:
+        self._workers = workers
+
+    def choose(self, kind: JobKind, model: str | None) -> tuple[PipelineSpec, tuple[str, ...]]:
+        """Return the model for a job and warnings about it.
+
+        Raises:
+          UnknownModel: the catalog has no such model.
+          Unavailable: none was named, and no worker has published its defaults yet.
+        """
+        report = self._report()
+        if model is None:
+            if report is None:
+                raise Unavailable(
+                    "No worker has started yet, so there is no default model. Name a model, or try again soon.",
+                    retry_after_seconds=_RETRY_SECONDS,
+                )
+            return CATALOG[report.defaults[kind].model], ()
+        spec = find_model(model)
+        missing = (
+            next((item.reason for item in report.models if item.model == spec.model and not item.available), None)
+            if report
+            else None
+        )
+        return spec, (missing,) if missing else ()
+
+    def list_models(self) -> ModelsRead:
+        """Return the catalog with what the worker says about it."""
+        report = self._report()
+        defaults = {kind: default.model for kind, default in report.defaults.items()} if report else {}
+        return ModelsRead(
+            models=[_read(spec, report, spec.model in defaults.values()) for spec in CATALOG.values()],
+            defaults=defaults,
+            default_reasons={kind: default.reason for kind, default in report.defaults.items()} if report else {},
+            device=report.device if report else None,
+        )
+
+    def _report(self) -> WorkerReport | None:
+        stored = self._workers.latest_report(Lane.GPU)
+        return WorkerReport.model_validate(stored) if stored else None
+
+
+def _read(spec: PipelineSpec, report: WorkerReport | None, default: bool) -> ModelRead:
+    found = next((item for item in report.models if item.model == spec.model), None) if report else None
+    return ModelRead(
+        id=spec.model,
+        kind=spec.kind,
+        title=spec.title,
+        repo_id=spec.repo_id,
+        licence=spec.licence,
+        licence_url=spec.licence_url,
+        gated=spec.gated,
+        demo=spec.is_demo,
+        available=found.available if found else None,
+        reason=found.reason if found else "no worker has reported yet",
+        default=default,
+        defaults={
+            "num_inference_steps": spec.num_inference_steps,
+            "guidance_scale": spec.guidance_scale,
+            "width": spec.native_side,
+            "height": spec.native_side,
+        },
+        limits={
+            "max_num_inference_steps": spec.limits.max_num_inference_steps,
+            "max_guidance_scale": spec.limits.max_guidance_scale,
+            "min_side": spec.limits.min_side,
+            "max_side": spec.limits.max_side,
+            "max_pixels": spec.limits.max_pixels,
+        },
+        example_prompts=list(spec.example_prompts),
+    )

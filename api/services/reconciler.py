@@ -1,0 +1,59 @@
+"""Mends what a crash left behind: rescues jobs of silent workers, rings for jobs whose doorbell was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import redis
+import structlog
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.broker.depth import queue_depth
+from shared.broker.publish import Doorbell
+from shared.db.claims import ClaimRepository
+from shared.domain.job import Lane
+from shared.domain.params import JobKind
+
+log = structlog.get_logger(__name__)
+
+MAX_RINGS: Final = 16
+"""Rings per round; re-ringing thousands of rows each round would flood the broker."""
+
+QUIET: Final = timedelta(seconds=10)
+"""A job that was rung for less than this ago is left alone."""
+
+
+class Reconciler:
+    """One round every few seconds, in the API process."""
+
+    def __init__(
+        self, claims: ClaimRepository, broker: redis.Redis, doorbell: Doorbell, interval_seconds: float
+    ) -> None:
+        self._claims = claims
+        self._broker = broker
+        self._doorbell = doorbell
+        self._interval_seconds = interval_seconds
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_seconds)
+            try:
+                await run_in_threadpool(self.reconcile)
+            except (SQLAlchemyError, redis.RedisError) as error:
+                log.warning("reconciling failed", action="reconcile_failed", error=str(error))
+
+    def reconcile(self) -> None:
+        """Do one round."""
+        if rescued := self._claims.rescue_expired():
+            log.warning("rescued jobs of silent workers", action="rescue", jobs=rescued)
+        for lane in Lane:
+            missing = min(self._claims.count_due(lane), MAX_RINGS) - queue_depth(self._broker, lane)
+            if missing <= 0:
+                continue
+            for job_id, kind in self._claims.due_for_ring(lane, missing, QUIET):
+                log.info("ringing again", action="ring_again", job_id=job_id)
+                self._doorbell.ring(job_id, JobKind(kind), lane)

@@ -1,0 +1,112 @@
+"""Accepts a job: choose the model, check everything, store inputs, commit the row, ring."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from api.services.models import ModelService
+from api.services.uploads import Picture
+from shared.broker.publish import Doorbell
+from shared.db.jobs import JobRepository
+from shared.domain.capabilities import resolve
+from shared.domain.errors import MediaError
+from shared.domain.job import Job, JobInput, NewJob
+from shared.domain.params import InputRole, JobKind
+from shared.ids import new_job_id
+from shared.storage.base import MediaStorage
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a caller asks for; ``asked`` holds only the parameters they set."""
+
+    kind: JobKind
+    model: str | None
+    asked: Mapping[str, Any]
+    pictures: Sequence[Picture] = ()
+
+
+class SubmissionService:
+    """After ``submit`` returns, the job is accepted for good."""
+
+    def __init__(
+        self,
+        jobs: JobRepository,
+        models: ModelService,
+        storage: MediaStorage,
+        doorbell: Doorbell,
+        max_queued_jobs: int,
+    ) -> None:
+        self._jobs = jobs
+        self._models = models
+        self._storage = storage
+        self._doorbell = doorbell
+        self._max_queued_jobs = max_queued_jobs
+
+    def submit(self, submission: Submission) -> Job:
+        """Store and enqueue a job; on any error nothing is left behind.
+
+        Raises:
+          RequestError: the request cannot be served; names the field.
+          CapacityError: the queue is full.
+          Unavailable: no model was named and no worker has said yet which one is the default.
+        """
+        spec, notes = self._models.choose(submission.kind, submission.model)
+        source = _check_pictures(submission.pictures)
+        resolved = resolve(spec, submission.kind, submission.asked, source)
+        job_id = new_job_id()
+        inputs = tuple(_describe(job_id, picture) for picture in submission.pictures)
+        warnings = [*notes, *(note for picture in submission.pictures for note in picture.warnings)]
+        new_job = NewJob(
+            id=job_id,
+            model=spec.model,
+            params=resolved.params,
+            warnings=(*warnings, *resolved.warnings),
+            inputs=inputs,
+        )
+        job = self._store(new_job, submission.pictures)
+        self._doorbell.ring(job.id, job.kind, job.lane)
+        log.info("job accepted", action="submit_job", job_id=job.id, kind=job.kind, model=job.model)
+        return job
+
+    def _store(self, job: NewJob, pictures: Sequence[Picture]) -> Job:
+        try:
+            for item, picture in zip(job.inputs, pictures, strict=True):
+                self._storage.put(item.path, picture.png)
+            return self._jobs.add(job, self._max_queued_jobs)
+        except BaseException:
+            for item in job.inputs:
+                self._storage.delete(item.path)
+            raise
+
+
+def _check_pictures(pictures: Sequence[Picture]) -> tuple[int, int] | None:
+    by_role = {picture.role: picture for picture in pictures}
+    image, mask = by_role.get(InputRole.IMAGE), by_role.get(InputRole.MASK)
+    if image is None:
+        return None
+    size = (image.width, image.height)
+    if mask is not None and (mask.width, mask.height) != size:
+        raise MediaError(
+            f"mask: it is {mask.width}x{mask.height}, the image {size[0]}x{size[1]}; they must be of one size.",
+            field="mask",
+        )
+    return size
+
+
+def _describe(job_id: str, picture: Picture) -> JobInput:
+    return JobInput(
+        role=picture.role,
+        path=f"{job_id}/input-{picture.role.value}.png",
+        width=picture.width,
+        height=picture.height,
+        size_bytes=len(picture.png),
+        sha256=hashlib.sha256(picture.png).hexdigest(),
+    )

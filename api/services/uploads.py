@@ -1,0 +1,129 @@
+"""Uploads are hostile until proven pictures: checked before they are decoded, and stored only re-encoded."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from shared.domain.errors import MediaError
+from shared.domain.params import InputRole
+
+ACCEPTED_FORMATS: Final = ("PNG", "JPEG", "WEBP")
+MIN_SIDE_PIXELS: Final = 16
+MAX_SIDE_PIXELS: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A normalised upload: 8-bit RGB (or L for a mask), upright, sRGB, without metadata."""
+
+    role: InputRole
+    width: int
+    height: int
+    png: bytes
+    warnings: tuple[str, ...]
+
+
+def read_picture(data: bytes, role: InputRole, field: str, max_pixels: int) -> Picture:
+    """Check and normalise one upload.
+
+    Raises:
+      MediaError: it is empty, truncated, animated, of another format, or too small or large; names ``field``.
+    """
+    if not data:
+        raise MediaError(f"{field}: the file is empty.", field=field)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked below
+        image = _open(data, field)
+        _check_size(image, field, max_pixels)
+        _decode(image, field)
+        notes: list[str] = []
+        upright = ImageOps.exif_transpose(image)
+        clean = _to_mask(upright) if role is InputRole.MASK else _to_rgb(upright, field, notes)
+    buffer = io.BytesIO()
+    clean.save(buffer, "PNG", compress_level=1)
+    return Picture(role, clean.width, clean.height, buffer.getvalue(), tuple(notes))
+
+
+def _open(data: bytes, field: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
+    except UnidentifiedImageError:
+        accepted = ", ".join(ACCEPTED_FORMATS)
+        raise MediaError(
+            f"{field}: this is no picture in an accepted format ({accepted}).", field=field, accepted=ACCEPTED_FORMATS
+        ) from None
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise MediaError(f"{field}: the file cannot be read as a picture ({error}).", field=field) from error
+
+
+def _check_size(image: Image.Image, field: str, max_pixels: int) -> None:
+    width, height = image.size
+    if min(width, height) < MIN_SIDE_PIXELS or max(width, height) > MAX_SIDE_PIXELS:
+        raise MediaError(
+            f"{field}: the picture is {width}x{height}; each side must be {MIN_SIDE_PIXELS} to {MAX_SIDE_PIXELS}.",
+            field=field,
+            limit=[MIN_SIDE_PIXELS, MAX_SIDE_PIXELS],
+        )
+    if width * height > max_pixels:
+        raise MediaError(
+            f"{field}: the picture has {width * height} pixels; at most {max_pixels} are accepted.",
+            field=field,
+            limit=max_pixels,
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise MediaError(f"{field}: animated pictures are not accepted; send one frame.", field=field)
+
+
+def _decode(image: Image.Image, field: str) -> None:
+    try:
+        image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise MediaError(f"{field}: the picture is damaged or cut off ({error}).", field=field) from error
+
+
+def _to_rgb(image: Image.Image, field: str, notes: list[str]) -> Image.Image:
+    image = _to_srgb(_to_8_bit(image))
+    if image.has_transparency_data:
+        notes.append(f"{field}: transparent parts were laid on white")
+        rgba = image.convert("RGBA")
+        background = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(background, rgba).convert("RGB")
+    return _without_metadata(image.convert("RGB"))
+
+
+def _to_mask(image: Image.Image) -> Image.Image:
+    """Return the mask as grey values; white is repainted."""
+    image = _to_8_bit(image)
+    if image.has_transparency_data:  # what cannot be seen is not white
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("L")
+    return _without_metadata(image.convert("L"))
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I"):
+        return image
+    return image.convert("I").point(lambda value: value / 256).convert("L")
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "CMYK", "L"):
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image  # a broken profile says nothing about the pixels
+    return converted or image
+
+
+def _without_metadata(image: Image.Image) -> Image.Image:
+    clean = Image.new(image.mode, image.size)
+    clean.paste(image)
+    return clean

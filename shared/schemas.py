@@ -1,0 +1,251 @@
+"""What goes over the wire. Requests say what may be left out; answers always carry every field."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from shared.domain.params import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, SIDE_MULTIPLE, JobKind
+from shared.domain.status import JobStatus, Phase
+
+
+def _require_text(prompt: str) -> str:
+    if not prompt.strip():
+        raise ValueError("the prompt is empty")
+    if "\x00" in prompt:
+        raise ValueError("the prompt holds a NUL character")
+    return prompt
+
+
+Prompt = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="what to paint, or what to change"),
+    AfterValidator(_require_text),
+]
+ModelName = Annotated[str, Field(min_length=1, max_length=128, description="see GET /api/models")]
+Steps = Annotated[int, Field(ge=1, description="denoising steps; the largest value depends on the model")]
+Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False, description="distilled guidance; 0 for schnell")]
+Side = Annotated[int, Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels, a multiple of 16")]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="image i uses seed + i; unset: drawn by the server")]
+NumImages = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
+
+
+class TextGenerateRequest(BaseModel):
+    """Text to image. The defaults are FLUX.1 [schnell]'s; a field left out takes the chosen model's own."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a small red circle in the top left on a blue background", "seed": 7},
+                {"prompt": "a red fox asleep in fresh snow", "model": "schnell", "width": 1024, "height": 768},
+            ]
+        },
+    )
+
+    prompt: Prompt
+    num_inference_steps: Steps = 4
+    guidance_scale: Guidance = 0.0
+    width: Side = 1024
+    height: Side = 1024
+    seed: Seed | None = None
+    num_images: NumImages = 1
+    model: ModelName | None = None
+
+    def asked(self) -> dict[str, Any]:
+        """Return only what the caller set, without the model."""
+        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"model"})
+
+
+class UploadRequest(BaseModel):
+    """The fields that edits and fills share; multipart, so numbers arrive as text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: Prompt
+    num_inference_steps: Steps | None = None
+    guidance_scale: Guidance | None = None
+    width: Side | None = None
+    height: Side | None = None
+    seed: Seed | None = None
+    num_images: NumImages | None = None
+    model: ModelName | None = None
+
+    def asked(self) -> dict[str, Any]:
+        """Return only what the caller set, without the model and the files."""
+        return self.model_dump(exclude_none=True, include=set(UploadRequest.model_fields) - {"model"})
+
+
+class ImageResponse(BaseModel):
+    """The plain synchronous answer: one PNG, base64."""
+
+    image_base64: str
+
+
+class ImageRead(BaseModel):
+    """One finished picture."""
+
+    id: str
+    url: str
+    index: int
+    seed: int
+    width: int
+    height: int
+    content_type: str
+    size_bytes: int
+    sha256: str
+
+
+class InputRead(BaseModel):
+    """One uploaded picture as it was stored."""
+
+    role: str
+    width: int
+    height: int
+
+
+class ProgressRead(BaseModel):
+    """Where a running job is; ``value`` is the share of all steps of all images, 0..1."""
+
+    step: int
+    total_steps: int
+    value: float
+    image_index: int
+
+
+class ErrorRead(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class TimingsRead(BaseModel):
+    """Seconds; ``null`` until known."""
+
+    queue_wait_seconds: float | None
+    load_seconds: float | None
+    run_seconds: float | None
+
+
+class JobUrls(BaseModel):
+    """Where to go from here; follow these rather than building addresses."""
+
+    self: str
+    cancel: str
+
+
+class JobRead(BaseModel):
+    """A job, the same wherever it appears."""
+
+    id: str
+    kind: JobKind
+    status: JobStatus
+    phase: Phase | None
+    status_seq: int
+    model: str
+    generator: str
+    params: dict[str, Any]
+    priority: int
+    progress: ProgressRead
+    queue_position: int | None
+    eta_seconds: float | None
+    attempt: int
+    error: ErrorRead | None
+    inputs: list[InputRead]
+    images: list[ImageRead]
+    timings: TimingsRead
+    warnings: list[str]
+    cancel_requested: bool
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    urls: JobUrls
+
+
+class JobWithImage(JobRead, ImageResponse):
+    """A finished job with its first picture inside (``response_format=b64_json``)."""
+
+
+class JobPageRead(BaseModel):
+    """Newest first; pass ``next_cursor`` as ``cursor`` for the next page."""
+
+    jobs: list[JobRead]
+    next_cursor: str | None
+
+
+class ModelRead(BaseModel):
+    """One model of the catalog and whether the worker can run it."""
+
+    id: str
+    kind: JobKind
+    title: str
+    repo_id: str | None
+    licence: str
+    licence_url: str | None
+    gated: bool
+    demo: bool
+    available: bool | None
+    reason: str
+    default: bool
+    defaults: dict[str, float]
+    limits: dict[str, float]
+    example_prompts: list[str]
+
+
+class ModelsRead(BaseModel):
+    """The catalog, the defaults per kind, and why they were chosen."""
+
+    models: list[ModelRead]
+    defaults: dict[JobKind, str]
+    default_reasons: dict[JobKind, str]
+    device: str | None
+
+
+class HealthRead(BaseModel):
+    """The process answers."""
+
+    status: str
+    version: str
+
+
+class ReadyRead(BaseModel):
+    """Whether a job submitted now would run, part by part."""
+
+    ready: bool
+    database: str
+    broker: str
+    worker: str
+    worker_heartbeat_age_seconds: float | None
+
+
+class ErrorDetail(BaseModel):
+    """A stable code, a sentence for people, and machine-readable details."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class ErrorBody(BaseModel):
+    """Every error of this API looks like this."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "code": "capability",
+                        "message": "num_inference_steps is 400; demo takes at most 50.",
+                        "details": {"field": "num_inference_steps", "limit": 50},
+                    }
+                }
+            ]
+        }
+    )
+
+    error: ErrorDetail

@@ -1,0 +1,114 @@
+"""The composition root of the GPU worker: the only place that knows all its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+
+from shared.channel.progress import ProgressChannel
+from shared.db.claims import ClaimRepository
+from shared.db.engine import Database, open_database
+from shared.db.migrate import check_schema
+from shared.db.workers import WorkerRepository, WorkerState
+from shared.domain.errors import ServiceError
+from shared.domain.job import Lane
+from shared.domain.params import JobKind
+from shared.domain.report import WorkerReport
+from shared.ids import new_owner_id
+from shared.settings import WorkerSettings
+from shared.storage.local import LocalMediaStorage
+from worker.generators.interface import ImageGeneratorInterface
+from worker.gpu_lock import GpuLock
+from worker.presence import Presence
+from worker.runner import Runner, RunnerLimits
+
+log = structlog.get_logger(__name__)
+
+MakeGenerator = Callable[[], tuple[ImageGeneratorInterface, WorkerReport]]
+
+
+class GpuWorker:
+    """One prefork child: owns the GPU from ``start`` to ``close``. Create it after the fork."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        make_generator: MakeGenerator,
+        shutting_down: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._settings = settings
+        self._make_generator = make_generator
+        self._shutting_down = shutting_down
+        self._owner = new_owner_id()
+        self._lock = GpuLock(settings.run_dir / "gpu.lock")
+        self._database: Database | None = None
+        self._presence: Presence | None = None
+        self._runner: Runner | None = None
+
+    def start(self) -> None:
+        """Take the GPU, rescue what dead workers left running, publish the catalog, warm the default model.
+
+        Raises:
+          SchemaMismatch: the database belongs to another version.
+        """
+        database = self._database = open_database(self._settings.resolved_database_url)
+        check_schema(database)
+        self._lock.acquire()
+        claims = ClaimRepository(database)
+        presence = self._presence = Presence(
+            WorkerRepository(database), self._owner, Lane.GPU, self._settings.heartbeat_seconds
+        )
+        presence.join()
+        if rescued := claims.rescue_others(Lane.GPU, self._owner):
+            log.warning("rescued jobs of a dead worker", action="rescue", jobs=rescued)
+        generator, report = self._make_generator()
+        presence.publish(report)
+        self._warm(generator, report)
+        self._runner = Runner(
+            owner=self._owner,
+            lane=Lane.GPU,
+            generator=generator,
+            claims=claims,
+            storage=LocalMediaStorage(self._settings.media_dir),
+            channel=ProgressChannel(self._settings.resolved_redis_url),
+            limits=RunnerLimits(timedelta(seconds=self._settings.lease_seconds), self._settings.heartbeat_seconds),
+            shutting_down=self._shutting_down,
+        )
+        presence.become(WorkerState.IDLE)
+
+    def run_next(self) -> str:
+        """Run the best queued job; see ``Runner.run_next``."""
+        if self._runner is None or self._presence is None:
+            raise RuntimeError("GpuWorker.run_next before start")
+        with self._presence.during(WorkerState.BUSY):
+            return self._runner.run_next()
+
+    def close(self) -> None:
+        """Say goodbye and let the next process have the GPU."""
+        if self._presence is not None:
+            self._presence.leave()
+        if self._database is not None:
+            self._database.dispose()
+        self._lock.release()
+
+    def _warm(self, generator: ImageGeneratorInterface, report: WorkerReport) -> None:
+        if not self._settings.warm_models or self._presence is None:
+            return
+        self._presence.become(WorkerState.WARMING)
+        model = report.defaults[JobKind.GENERATE].model
+        try:
+            generator.warm(model)
+        except ServiceError as error:  # jobs for it will say the same; other models may work
+            log.error("cannot warm the default model", action="warm_failed", model=model, error=error.message)
+
+
+def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
+    """Return the local FLUX generator and what it can run; imports torch."""
+    from worker.generators.flux_local import FluxLocalGenerator
+    from worker.pipelines.resident import pipeline_store
+    from worker.pipelines.selection import worker_report
+
+    store = pipeline_store()
+    return FluxLocalGenerator(store), worker_report(WorkerSettings(), store.device, store.weights)

@@ -1,0 +1,167 @@
+"""FLUX on this machine's device: text to image, Kontext edits and Fill through one path."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Unpack
+
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from shared.catalog import find_model
+from shared.domain.capabilities import fit_size, resolve
+from shared.domain.errors import MediaError, OutOfMemory
+from shared.domain.model import PipelineSpec
+from shared.domain.params import BaseParams, JobKind
+from shared.domain.status import Phase
+from worker.demo.vocabulary import unknown_words
+from worker.generators.interface import (
+    GenerationContext,
+    GenerationOptions,
+    ImageGeneratorInterface,
+    SilentContext,
+)
+from worker.pipelines.device import StepPacer, free_cached_memory
+from worker.pipelines.images import decode_latents
+from worker.pipelines.store import PipelineStore
+
+_MASK_THRESHOLD: Final = 128
+
+
+class FluxLocalGenerator(ImageGeneratorInterface):
+    """Runs any model of the catalog with the pipelines of one store, one image after another."""
+
+    def __init__(self, store: PipelineStore) -> None:
+        self._store = store
+
+    def warm(self, model: str) -> None:
+        """Load a model; see ``ImageGeneratorInterface.warm``."""
+        self._store.get(find_model(model))
+
+    def generate(
+        self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
+    ) -> list[Image.Image]:
+        """Return the pictures; see ``ImageGeneratorInterface.generate``."""
+        context = context or SilentContext()
+        spec = find_model(options.get("model", "demo"))
+        params = _resolve(spec, prompt, options)
+        pictures = _prepare_pictures(spec, params, options)
+        context.on_phase(Phase.LOADING)
+        pipeline = self._store.get(spec)
+        try:
+            return self._run(spec, pipeline, params, pictures, context)
+        except torch.OutOfMemoryError as error:
+            message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
+        finally:
+            pipeline.maybe_free_model_hooks()
+        # Outside the except block, so that the traceback no longer holds the tensors.
+        free_cached_memory(self._store.device)
+        raise OutOfMemory(message, width=params.width, height=params.height)
+
+    def _run(
+        self,
+        spec: PipelineSpec,
+        pipeline: DiffusionPipeline,
+        params: BaseParams,
+        pictures: dict[str, Image.Image],
+        context: GenerationContext,
+    ) -> list[Image.Image]:
+        context.on_phase(Phase.ENCODING)
+        embeds = self._encode(spec, pipeline, params.prompt, context)
+        images = []
+        for index in range(params.num_images):
+            context.on_phase(Phase.DENOISING)
+            latents = self._denoise(spec, pipeline, params, index, pictures | embeds, context)
+            context.on_phase(Phase.DECODING)
+            image = decode_latents(pipeline, latents, params.width, params.height)
+            if spec.kind is JobKind.FILL:
+                image = Image.composite(image, pictures["image"], pictures["mask_image"])
+            context.on_phase(Phase.SAVING)
+            context.on_image(index, image)
+            images.append(image)
+        return images
+
+    @torch.no_grad()
+    def _encode(
+        self, spec: PipelineSpec, pipeline: DiffusionPipeline, prompt: str, context: GenerationContext
+    ) -> dict[str, Any]:
+        _warn_of_lost_words(spec, pipeline, prompt, context)
+        prompt_embeds, pooled, _ = pipeline.encode_prompt(
+            prompt=prompt,
+            prompt_2=None,
+            device=self._store.device.torch_device,
+            max_sequence_length=spec.max_sequence_length,
+        )
+        return {"prompt_embeds": prompt_embeds, "pooled_prompt_embeds": pooled}
+
+    def _denoise(
+        self,
+        spec: PipelineSpec,
+        pipeline: DiffusionPipeline,
+        params: BaseParams,
+        index: int,
+        inputs: dict[str, Any],
+        context: GenerationContext,
+    ) -> torch.Tensor:
+        pacer = StepPacer(self._store.device)
+
+        def on_step_end(_pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+            pacer.step_done()
+            context.on_step(step + 1, params.num_inference_steps)
+            return kwargs
+
+        if spec.kind is JobKind.EDIT:  # else diffusers snaps to its own list of sizes
+            inputs = inputs | {"max_area": params.width * params.height, "_auto_resize": False}
+        result = pipeline(
+            width=params.width,
+            height=params.height,
+            num_inference_steps=params.num_inference_steps,
+            guidance_scale=params.guidance_scale,
+            # On the CPU, so that a seed means the same picture on every card.
+            generator=torch.Generator("cpu").manual_seed(params.seed + index),
+            callback_on_step_end=on_step_end,
+            max_sequence_length=spec.max_sequence_length,
+            output_type="latent",
+            return_dict=False,
+            **inputs,
+        )
+        latents: torch.Tensor = result[0]
+        return latents
+
+
+def _resolve(spec: PipelineSpec, prompt: str, options: GenerationOptions) -> BaseParams:
+    asked = {key: value for key, value in options.items() if key not in ("model", "image", "mask")}
+    source = options.get("image")
+    return resolve(spec, spec.kind, {"prompt": prompt, **asked}, source.size if source else None).params
+
+
+def _prepare_pictures(spec: PipelineSpec, params: BaseParams, options: GenerationOptions) -> dict[str, Image.Image]:
+    """Return the pipeline's picture arguments, scaled to what the job asks for."""
+    if spec.kind is JobKind.GENERATE:
+        return {}
+    image = options.get("image")
+    if image is None:
+        raise MediaError(f"A {spec.kind.value} job needs an image.", field="image")
+    size = (params.width, params.height)
+    if spec.kind is JobKind.EDIT:
+        # The source keeps its own shape; only its area is bounded, since every pixel costs tokens.
+        return {"image": _scaled(image, fit_size(image.size, spec.limits, size[0] * size[1]))}
+    mask = options.get("mask")
+    if mask is None:
+        raise MediaError("A fill job needs a mask.", field="mask")
+    binary = _scaled(mask.convert("L"), size).point(lambda value: 255 if value >= _MASK_THRESHOLD else 0)
+    return {"image": _scaled(image, size), "mask_image": binary}
+
+
+def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _warn_of_lost_words(
+    spec: PipelineSpec, pipeline: DiffusionPipeline, prompt: str, context: GenerationContext
+) -> None:
+    if spec.is_demo and (unknown := unknown_words(prompt)):
+        context.warn(f"demo model ignores: {', '.join(unknown)}")
+    tokens = len(pipeline.tokenizer_2(prompt, truncation=False, verbose=False).input_ids)
+    if tokens > spec.max_sequence_length:
+        context.warn(f"the prompt is {tokens} tokens long; {spec.model} reads the first {spec.max_sequence_length}")

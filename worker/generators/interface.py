@@ -1,0 +1,91 @@
+"""The only thing the runner knows about models: ask for pictures, be told of each step and each picture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol, TypedDict, Unpack
+
+from PIL import Image
+
+from shared.domain.status import Phase
+
+
+class GenerationOptions(TypedDict, total=False):
+    """Keyword arguments of ``generate``; names and units are diffusers' own."""
+
+    model: str
+    image: Image.Image
+    """Source picture of an edit or a fill, RGB."""
+    mask: Image.Image
+    """Region of a fill, mode L, size of ``image``; white is repainted."""
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    """Seed of the first image; image ``i`` uses ``seed + i``."""
+    num_images: int
+
+
+class GenerationContext(Protocol):
+    """How a generator talks to the job it works for. Any method may raise ``JobInterrupted``."""
+
+    def on_phase(self, phase: Phase) -> None:
+        """A new part of the work begins."""
+
+    def on_step(self, step: int, total_steps: int) -> None:
+        """Denoising step ``step`` of ``total_steps`` (1-based) of the current image is done."""
+
+    def on_image(self, index: int, image: Image.Image) -> None:
+        """Image ``index`` (0-based) is finished; it is saved before this returns."""
+
+    def warn(self, message: str) -> None:
+        """The caller should know this; it does not stop the work."""
+
+    def raise_if_cancelled(self) -> None:
+        """Raise ``JobInterrupted`` when the work should stop."""
+
+
+class SilentContext:
+    """A context for callers without a job: nothing is reported, nothing is cancelled."""
+
+    def on_phase(self, phase: Phase) -> None:
+        """Ignore."""
+
+    def on_step(self, step: int, total_steps: int) -> None:
+        """Ignore."""
+
+    def on_image(self, index: int, image: Image.Image) -> None:
+        """Ignore."""
+
+    def warn(self, message: str) -> None:
+        """Ignore."""
+
+    def raise_if_cancelled(self) -> None:
+        """Go on."""
+
+
+class ImageGeneratorInterface(ABC):
+    """Turns a prompt and options into pictures."""
+
+    @abstractmethod
+    def generate(
+        self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
+    ) -> list[Image.Image]:
+        """Return ``num_images`` RGB pictures, in seed order, after telling ``context`` of each.
+
+        Raises:
+          JobInterrupted: at the first step or phase boundary after ``context`` asked to stop.
+          CapabilityError: this generator cannot do what is asked; nothing was computed.
+          ModelUnavailable: the weights are not there.
+          OutOfMemory: the device cannot hold the job.
+          NumericError: the model produced no picture (NaN).
+        """
+
+    @abstractmethod
+    def warm(self, model: str) -> None:
+        """Load a model ahead of its first job.
+
+        Raises:
+          ModelUnavailable: the weights are not there.
+        """

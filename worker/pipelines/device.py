@@ -1,0 +1,79 @@
+"""The only caller of ``torch.cuda``: which device, which dtype, how much memory, and pacing of steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+CUDA_RESERVE_BYTES: Final = 3 * 2**30
+"""Left free beside the weights: CUDA context, activations of 1024 x 1024, VAE decode (see the planner)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where the models run and in which precision."""
+
+    torch_device: torch.device
+    dtype: torch.dtype
+    description: str
+    total_bytes: int | None
+    """Memory of the card in bytes; ``None`` on a CPU."""
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether this is an NVIDIA card."""
+        return self.torch_device.type == "cuda"
+
+
+class DeviceUnavailable(RuntimeError):
+    """The device that the settings demand is not on this machine."""
+
+
+def pick_device(wanted: str) -> Device:
+    """Return the device for a setting: ``auto``, ``cuda`` or ``cpu``.
+
+    bfloat16 on CUDA; float32 on a CPU, where bfloat16 is slow.
+
+    Raises:
+      DeviceUnavailable: ``cuda`` is demanded and torch sees no card.
+    """
+    if wanted != "cpu" and torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return Device(
+            torch.device("cuda", 0),
+            torch.bfloat16,
+            f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB, torch {torch.__version__}",
+            properties.total_memory,
+        )
+    if wanted == "cuda":
+        raise DeviceUnavailable(
+            "FLUX_DEVICE=cuda, but torch sees no CUDA device. Check `nvidia-smi` and that torch was installed with CUDA."
+        )
+    return Device(
+        torch.device("cpu"), torch.float32, f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}", None
+    )
+
+
+class StepPacer:
+    """Keeps the host at most one step ahead of the card, so that progress and cancel mean what they say."""
+
+    def __init__(self, device: Device) -> None:
+        self._previous: torch.cuda.Event | None = None
+        self._enabled = device.is_cuda
+
+    def step_done(self) -> None:
+        """Mark the end of a step and wait for the end of the one before it."""
+        if not self._enabled:
+            return
+        if self._previous is not None:
+            self._previous.synchronize()
+        self._previous = torch.cuda.Event()
+        self._previous.record()
+
+
+def free_cached_memory(device: Device) -> None:
+    """Give cached blocks back to the driver after an out-of-memory error."""
+    if device.is_cuda:
+        torch.cuda.empty_cache()

@@ -1,0 +1,54 @@
+"""The process's one store, and its pipelines by the names the rest of the world knows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import cast
+
+from diffusers import FluxKontextPipeline, FluxPipeline
+
+from shared.catalog import find_model
+from shared.domain.params import JobKind
+from shared.settings import WorkerSettings
+from worker.pipelines.device import pick_device
+from worker.pipelines.selection import default_models
+from worker.pipelines.store import PipelineStore
+from worker.pipelines.weights import Weights
+
+
+@lru_cache(maxsize=1)
+def pipeline_store() -> PipelineStore:
+    """Return this process's store, made from the environment's settings at the first call."""
+    settings = WorkerSettings()
+    return make_store(settings)
+
+
+def make_store(settings: WorkerSettings) -> PipelineStore:
+    """Return an empty store for these settings."""
+    return PipelineStore(
+        Weights(settings.data_dir / "models"), pick_device(settings.device), cpu_offload=settings.cpu_offload
+    )
+
+
+def get_text_pipeline() -> FluxPipeline:
+    """Return the resident text-to-image pipeline of the default model, loading it at the first call.
+
+    Raises:
+      ModelUnavailable: its weights are missing or unreadable.
+    """
+    return cast(FluxPipeline, _default_pipeline(JobKind.GENERATE))
+
+
+def get_kontext_pipeline() -> FluxKontextPipeline:
+    """Return the resident editing pipeline of the default model, loading it at the first call.
+
+    Raises:
+      ModelUnavailable: its weights are missing or unreadable.
+    """
+    return cast(FluxKontextPipeline, _default_pipeline(JobKind.EDIT))
+
+
+def _default_pipeline(kind: JobKind) -> object:
+    store = pipeline_store()
+    chosen = default_models(WorkerSettings(), store.device, store.weights)[kind]
+    return store.get(find_model(chosen.model))

@@ -1,0 +1,56 @@
+"""Which model a job gets that names none, and the reason in words."""
+
+from __future__ import annotations
+
+from shared.catalog import CATALOG, DEFAULT_DEMO_MODELS, DEFAULT_REAL_MODELS, find_model
+from shared.domain.errors import CapabilityError
+from shared.domain.params import JobKind
+from shared.domain.report import DefaultModel, WorkerReport
+from shared.settings import WorkerSettings
+from worker.pipelines.device import Device
+from worker.pipelines.weights import Weights
+
+
+def worker_report(settings: WorkerSettings, device: Device, weights: Weights) -> WorkerReport:
+    """Return what this worker can run, to be published at its start.
+
+    Raises:
+      UnknownModel, CapabilityError: a ``FLUX_..._MODEL`` setting names a model that does not fit.
+    """
+    return WorkerReport(
+        device=device.description,
+        models=tuple(weights.report(spec) for spec in CATALOG.values()),
+        defaults=default_models(settings, device, weights),
+    )
+
+
+def default_models(settings: WorkerSettings, device: Device, weights: Weights) -> dict[JobKind, DefaultModel]:
+    """Return the default per kind: the setting, else FLUX if it can run here, else the demo model."""
+    wanted = {
+        JobKind.GENERATE: ("FLUX_MODEL", settings.model),
+        JobKind.EDIT: ("FLUX_EDIT_MODEL", settings.edit_model),
+        JobKind.FILL: ("FLUX_FILL_MODEL", settings.fill_model),
+    }
+    return {
+        kind: _chosen(kind, variable, model) if model else _automatic(kind, device, weights)
+        for kind, (variable, model) in wanted.items()
+    }
+
+
+def _chosen(kind: JobKind, variable: str, model: str) -> DefaultModel:
+    spec = find_model(model)
+    if spec.kind is not kind:
+        raise CapabilityError(
+            f"{variable}={model}: this model does {spec.kind} jobs, not {kind}.", field=variable, kind=spec.kind.value
+        )
+    return DefaultModel(model=spec.model, reason=f"{variable} is set")
+
+
+def _automatic(kind: JobKind, device: Device, weights: Weights) -> DefaultModel:
+    real, demo = DEFAULT_REAL_MODELS[kind], DEFAULT_DEMO_MODELS[kind]
+    if not device.is_cuda:
+        return DefaultModel(model=demo, reason="demo model: this machine has no CUDA device")
+    report = weights.report(CATALOG[real])
+    if not report.available:
+        return DefaultModel(model=demo, reason=f"demo model: {report.reason}")
+    return DefaultModel(model=real, reason=f"CUDA device and weights of {CATALOG[real].title} are here")

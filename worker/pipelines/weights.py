@@ -1,0 +1,76 @@
+"""Where a model's weights are on this machine. Never downloads: that is `flux-image pull`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from shared.domain.errors import ModelUnavailable
+from shared.domain.model import PipelineSpec
+from shared.domain.report import ModelReport
+from worker.demo.family import ensure_family
+
+
+class Weights:
+    """Finds weights: the demo family in the data directory, the others in the Hugging Face cache."""
+
+    def __init__(self, demo_dir: Path) -> None:
+        self._demo_dir = demo_dir
+
+    def folder(self, spec: PipelineSpec) -> Path:
+        """Return the diffusers folder of a model.
+
+        Raises:
+          ModelUnavailable: the weights are missing or incomplete; the message names the remedy.
+        """
+        if spec.repo_id is None:
+            ensure_family(self._demo_dir)
+            return self._demo_dir / spec.model
+        try:
+            folder = Path(snapshot_download(spec.repo_id, local_files_only=True))
+        except LocalEntryNotFoundError as error:
+            raise ModelUnavailable(_remedy(spec, "its weights are not on this machine"), model=spec.model) from error
+        missing = missing_components(folder)
+        if missing:
+            raise ModelUnavailable(
+                _remedy(spec, f"its weights are incomplete (missing: {', '.join(missing)})"), model=spec.model
+            )
+        return folder
+
+    def report(self, spec: PipelineSpec) -> ModelReport:
+        """Return whether a model can be loaded here, and why."""
+        if spec.is_demo:
+            return ModelReport(model=spec.model, available=True, reason="comes with the project")
+        try:
+            folder = self.folder(spec)
+        except ModelUnavailable as error:
+            return ModelReport(model=spec.model, available=False, reason=error.message)
+        return ModelReport(model=spec.model, available=True, reason=f"found in {folder}")
+
+
+def missing_components(folder: Path) -> list[str]:
+    """Return the parts that ``model_index.json`` names and that have no complete files in ``folder``."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        return ["model_index.json"]
+    parts = [name for name, value in json.loads(index.read_text()).items() if isinstance(value, list) and value[0]]
+    return [name for name in parts if not _is_complete(folder / name)]
+
+
+def _is_complete(part: Path) -> bool:
+    if not part.is_dir() or not any(part.iterdir()):
+        return False
+    if not (part / "config.json").is_file():  # tokenizers and schedulers have no weights
+        return True
+    shard_indexes = list(part.glob("*.safetensors.index.json"))
+    if not shard_indexes:
+        return any(part.glob("*.safetensors"))
+    shards = {name for path in shard_indexes for name in json.loads(path.read_text())["weight_map"].values()}
+    return all((part / name).is_file() for name in shards)
+
+
+def _remedy(spec: PipelineSpec, problem: str) -> str:
+    return f"{spec.title} cannot run: {problem}. Run `flux-image pull {spec.model}` on the worker's machine."

@@ -1,0 +1,55 @@
+"""This worker's row: it is alive, what it is doing, what it can run."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shared.db.workers import WorkerRepository, WorkerState
+from shared.domain.job import Lane
+from shared.domain.report import WorkerReport
+from worker.periodic import Periodic
+
+
+class Presence:
+    """Beats in the background from ``join`` to ``leave``."""
+
+    def __init__(self, workers: WorkerRepository, owner: str, lane: Lane, heartbeat_seconds: float) -> None:
+        self._workers = workers
+        self._owner = owner
+        self._lane = lane
+        self._state = WorkerState.STARTING
+        self._pulse = Periodic("presence", heartbeat_seconds, self._beat)
+
+    def join(self) -> None:
+        """Add this process's row and start beating."""
+        self._workers.register(self._owner, self._lane, socket.gethostname(), os.getpid())
+        self._pulse.__enter__()
+
+    def leave(self) -> None:
+        """Stop beating and say goodbye."""
+        self._pulse.__exit__(None, None, None)
+        self._workers.leave(self._owner)
+
+    def publish(self, report: WorkerReport) -> None:
+        """Tell the API what this worker can run."""
+        self._workers.publish(self._owner, report.model_dump(mode="json"))
+
+    def become(self, state: WorkerState) -> None:
+        """Change the state, visible at once."""
+        self._state = state
+        self._beat()
+
+    @contextmanager
+    def during(self, state: WorkerState) -> Iterator[None]:
+        """Be in ``state`` for the length of a block, then idle."""
+        self.become(state)
+        try:
+            yield
+        finally:
+            self.become(WorkerState.IDLE)
+
+    def _beat(self) -> None:
+        self._workers.beat(self._owner, self._state)

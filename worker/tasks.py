@@ -1,0 +1,65 @@
+"""The three doorbell tasks, and the life of the prefork child that answers them."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+
+from shared.broker.names import TASKS
+from shared.logging import configure_logging
+from shared.settings import WorkerSettings
+from worker.build import GpuWorker, MakeGenerator
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerProcess:
+    """Binds one GPU worker to Celery's parent and child processes."""
+
+    def __init__(self, settings: WorkerSettings, make_generator: MakeGenerator) -> None:
+        self._settings = settings
+        self._make_generator = make_generator
+        self._shutting_down = multiprocessing.get_context("fork").Event()  # made before the fork: both sides see it
+        self._worker: GpuWorker | None = None
+
+    def install(self, app: Celery) -> None:
+        """Register tasks and signal handlers on ``app``."""
+        for name in TASKS.values():
+            app.task(name=name)(self._answer)
+        # The child never sees SIGTERM, so the parent passes it on through shared memory.
+        signals.worker_shutting_down.connect(self._on_shutdown, weak=False)
+        signals.worker_init.connect(self._on_parent_start, weak=False)
+        signals.worker_process_init.connect(self._on_child_start, weak=False)
+        signals.worker_process_shutdown.connect(self._on_child_end, weak=False)
+        signals.setup_logging.connect(self._on_logging, weak=False)
+
+    def _answer(self, _job_id: str) -> str:
+        """Run the best queued job, which is nearly always the one that rang."""
+        if self._worker is None:
+            raise RuntimeError("the GPU worker is not started in this process")
+        return self._worker.run_next()
+
+    def _on_parent_start(self, **_: Any) -> None:
+        # Imported once, before the fork: a respawned child is ready seconds earlier. No CUDA call is made.
+        importlib.import_module("worker.generators.flux_local")
+
+    def _on_child_start(self, **_: Any) -> None:
+        worker = GpuWorker(self._settings, self._make_generator, self._shutting_down.is_set)
+        worker.start()
+        self._worker = worker
+
+    def _on_child_end(self, **_: Any) -> None:
+        if self._worker is not None:
+            self._worker.close()
+
+    def _on_shutdown(self, **_: Any) -> None:
+        log.info("shutting down: the running job goes back to the queue", action="shutdown", pid=os.getpid())
+        self._shutting_down.set()
+
+    def _on_logging(self, **_: Any) -> None:
+        configure_logging(self._settings.log_level, as_json=self._settings.log_json)
