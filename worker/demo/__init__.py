@@ -1,1 +1,1 @@
-"""The demo family: a FLUX of a few megabytes that runs anywhere, and how it was trained."""
+"""A FLUX family of a few megabytes that draws a tiny world and runs anywhere."""
