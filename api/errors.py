@@ -55,7 +55,7 @@ class JobFailed(ServiceError):
 
 def status_of_failure(code: str) -> int:
     """Return the HTTP status for a job that failed with ``code``: that of its error class, else 500."""
-    classes = [GenerationError, *GenerationError.__subclasses__()]
+    classes: list[type[GenerationError]] = [GenerationError, *GenerationError.__subclasses__()]
     return next((known.status_code for known in classes if known.code == code), 500)
 
 

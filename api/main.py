@@ -33,8 +33,6 @@ from shared.logging import configure_logging
 from shared.settings import ApiSettings
 from shared.storage.local import LocalMediaStorage
 
-_FORM_LIMITS = {"max_files": 2, "max_fields": 16, "max_part_size": 65_536}
-
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """Return the application; connections are opened when it starts and closed when it stops."""
@@ -45,7 +43,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         description="Text to image, Kontext editing and Fill behind a durable job queue.",
         lifespan=_lifespan(settings),
         max_body_size=settings.max_upload_bytes,
-        form_limits=_FORM_LIMITS,
+        form_limits={"max_files": 2, "max_fields": 16, "max_part_size": 65_536},
     )
     app.add_middleware(
         CORSMiddleware,

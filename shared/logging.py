@@ -10,7 +10,7 @@ import structlog
 
 def configure_logging(level: str, *, as_json: bool) -> None:
     """Send structlog's and the standard library's lines through one formatter to stderr."""
-    shared = [
+    shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -5,11 +5,17 @@ One class per owner. The README's table is checked against these classes by a te
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_LONGEST_SOCKET_PATH: Final = 100
+"""Linux takes 107 bytes; Redis clients add none, but leave room."""
 
 
 def default_data_dir() -> Path:
@@ -54,6 +60,15 @@ class CoreSettings(BaseSettings):
         return self.data_dir / "run"
 
     @property
+    def embedded_broker_socket(self) -> Path:
+        """Unix socket of the embedded broker; in the temp directory when the data directory's path is too long."""
+        wanted = self.run_dir.absolute() / "valkey.sock"
+        if len(str(wanted)) <= _LONGEST_SOCKET_PATH:
+            return wanted
+        digest = hashlib.sha256(str(wanted).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"flux-image-{os.getuid()}-{digest}" / "valkey.sock"
+
+    @property
     def resolved_database_url(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{self.data_dir / 'flux-image.db'}"
@@ -61,7 +76,7 @@ class CoreSettings(BaseSettings):
     @property
     def resolved_redis_url(self) -> str:
         """The broker URL in force: the one given, else the embedded broker's socket."""
-        return self.redis_url or f"unix://{self.run_dir / 'valkey.sock'}"
+        return self.redis_url or f"unix://{self.embedded_broker_socket}"
 
 
 class ApiSettings(CoreSettings):
@@ -105,6 +120,11 @@ class WorkerSettings(CoreSettings):
         default=30.0, gt=0, description="a running job whose worker is silent for so long is rescued"
     )
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="pause between two signs of life")
+
+
+class HubSettings(CoreSettings):
+    """Access to gated weights; only `flux-image pull` uses it, the worker never downloads."""
+
     hf_token: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("HF_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HUGGING_FACE_HUB_TOKEN", "hf_token"),

@@ -15,7 +15,7 @@ from shared.domain.status import Phase
 from shared.ids import new_image_id
 from shared.storage.base import MediaStorage
 from worker.cancellation import StopReason, StopSignal
-from worker.pipelines.images import encode_png
+from worker.pipelines.encode import encode_png
 
 
 class JobRun:

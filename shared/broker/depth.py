@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import redis
 
 from shared.broker.names import QUEUES
@@ -16,4 +14,4 @@ def queue_depth(broker: redis.Redis, lane: Lane) -> int:
     Raises:
       redis.RedisError: the broker does not answer.
     """
-    return cast(int, broker.llen(QUEUES[lane]))
+    return broker.llen(QUEUES[lane])

@@ -96,6 +96,6 @@ def _cancel_key(job_id: str) -> str:
     return f"flux:cancel:{job_id}"
 
 
-def _parse(value: str) -> Progress:
+def _parse(value: str | bytes) -> Progress:
     fields = json.loads(value)
     return Progress(**{**fields, "phase": Phase(fields["phase"])})

@@ -37,8 +37,7 @@ _FUNCTION_WORDS = (
 )
 
 _EDIT_WORDS = (
-    "make turn change move remove delete set put paint colour color "
-    "larger bigger smaller up down draw fill add"
+    "make turn change move remove delete set put paint colour color larger bigger smaller up down draw fill add"
 )
 
 VOCABULARY: tuple[str, ...] = tuple(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final, Unpack
 
 import torch
-from diffusers import DiffusionPipeline
 from PIL import Image
 
 from shared.catalog import find_model
@@ -21,9 +20,9 @@ from worker.generators.interface import (
     ImageGeneratorInterface,
     SilentContext,
 )
+from worker.pipelines.decode import decode_latents
 from worker.pipelines.device import StepPacer, free_cached_memory
-from worker.pipelines.images import decode_latents
-from worker.pipelines.store import PipelineStore
+from worker.pipelines.store import Pipeline, PipelineStore
 
 _MASK_THRESHOLD: Final = 128
 
@@ -61,7 +60,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     def _run(
         self,
         spec: PipelineSpec,
-        pipeline: DiffusionPipeline,
+        pipeline: Pipeline,
         params: BaseParams,
         pictures: dict[str, Image.Image],
         context: GenerationContext,
@@ -83,7 +82,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
 
     @torch.no_grad()
     def _encode(
-        self, spec: PipelineSpec, pipeline: DiffusionPipeline, prompt: str, context: GenerationContext
+        self, spec: PipelineSpec, pipeline: Pipeline, prompt: str, context: GenerationContext
     ) -> dict[str, Any]:
         _warn_of_lost_words(spec, pipeline, prompt, context)
         prompt_embeds, pooled, _ = pipeline.encode_prompt(
@@ -97,7 +96,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     def _denoise(
         self,
         spec: PipelineSpec,
-        pipeline: DiffusionPipeline,
+        pipeline: Pipeline,
         params: BaseParams,
         index: int,
         inputs: dict[str, Any],
@@ -157,9 +156,7 @@ def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _warn_of_lost_words(
-    spec: PipelineSpec, pipeline: DiffusionPipeline, prompt: str, context: GenerationContext
-) -> None:
+def _warn_of_lost_words(spec: PipelineSpec, pipeline: Pipeline, prompt: str, context: GenerationContext) -> None:
     if spec.is_demo and (unknown := unknown_words(prompt)):
         context.warn(f"demo model ignores: {', '.join(unknown)}")
     tokens = len(pipeline.tokenizer_2(prompt, truncation=False, verbose=False).input_ids)

@@ -49,7 +49,7 @@ def pick_device(wanted: str) -> Device:
         )
     if wanted == "cuda":
         raise DeviceUnavailable(
-            "FLUX_DEVICE=cuda, but torch sees no CUDA device. Check `nvidia-smi` and that torch was installed with CUDA."
+            "FLUX_DEVICE=cuda, but torch sees no CUDA device. Check `nvidia-smi` and the CUDA build of torch."
         )
     return Device(
         torch.device("cpu"), torch.float32, f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}", None
@@ -69,7 +69,7 @@ class StepPacer:
             return
         if self._previous is not None:
             self._previous.synchronize()
-        self._previous = torch.cuda.Event()
+        self._previous = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._previous.record()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import diffusers
 import structlog
 import transformers
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import AutoencoderKL
 
 from shared.catalog import CATALOG
 from shared.domain.errors import ModelUnavailable
@@ -19,11 +19,14 @@ from worker.pipelines.weights import Weights
 
 log = structlog.get_logger(__name__)
 
+Pipeline = Any
+"""A diffusers FLUX pipeline; diffusers' classes carry no types."""
+
 _SHARED_CLASSES: Final[Mapping[str, Any]] = {
     "text_encoder": transformers.CLIPTextModel,
     "text_encoder_2": transformers.T5EncoderModel,
     "tokenizer": transformers.CLIPTokenizer,
-    "tokenizer_2": transformers.T5TokenizerFast,
+    "tokenizer_2": transformers.T5Tokenizer,
     "vae": AutoencoderKL,
 }
 
@@ -37,7 +40,7 @@ class PipelineStore:
 
     def __init__(self, weights: Weights, device: Device, cpu_offload: str = "auto") -> None:
         self._cpu_offload = cpu_offload
-        self._pipelines: dict[str, DiffusionPipeline] = {}
+        self._pipelines: dict[str, Pipeline] = {}
         self._shared: dict[str, dict[str, Any]] = {}
         self._placed: str | None = None
         self.device = device
@@ -47,7 +50,7 @@ class PipelineStore:
         """Return whether ``get`` would return at once."""
         return spec.model in self._pipelines
 
-    def get(self, spec: PipelineSpec) -> DiffusionPipeline:
+    def get(self, spec: PipelineSpec) -> Pipeline:
         """Return the pipeline of a model, ready to be called.
 
         Raises:
@@ -60,7 +63,7 @@ class PipelineStore:
         self._place(spec, pipeline)
         return pipeline
 
-    def _load(self, spec: PipelineSpec) -> DiffusionPipeline:
+    def _load(self, spec: PipelineSpec) -> Pipeline:
         folder = self.weights.folder(spec)
         log.info("loading", action="load_model", model=spec.model, folder=str(folder))
         try:
@@ -97,7 +100,7 @@ class PipelineStore:
                 return folder
         raise ModelUnavailable(f"No model of {spec.title}'s family has text encoders.", model=spec.model)
 
-    def _place(self, spec: PipelineSpec, pipeline: DiffusionPipeline) -> None:
+    def _place(self, spec: PipelineSpec, pipeline: Pipeline) -> None:
         if not self.device.is_cuda or self._placed == spec.model:
             return
         if self._needs_offload():

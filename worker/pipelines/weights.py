@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -11,7 +12,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from shared.domain.errors import ModelUnavailable
 from shared.domain.model import PipelineSpec
 from shared.domain.report import ModelReport
-from worker.demo.family import ensure_family
+from worker.demo.family import build_family
 
 
 class Weights:
@@ -27,8 +28,7 @@ class Weights:
           ModelUnavailable: the weights are missing or incomplete; the message names the remedy.
         """
         if spec.repo_id is None:
-            ensure_family(self._demo_dir)
-            return self._demo_dir / spec.model
+            return self._demo_folder() / spec.model
         try:
             folder = Path(snapshot_download(spec.repo_id, local_files_only=True))
         except LocalEntryNotFoundError as error:
@@ -38,6 +38,16 @@ class Weights:
             raise ModelUnavailable(
                 _remedy(spec, f"its weights are incomplete (missing: {', '.join(missing)})"), model=spec.model
             )
+        return folder
+
+    def _demo_folder(self) -> Path:
+        """Return the demo family's folder; it is built at the first start, whole or not at all."""
+        folder = self._demo_dir / "demo-family"
+        if not folder.is_dir():
+            self._demo_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._demo_dir) as building:
+                build_family(Path(building) / "family")
+                (Path(building) / "family").rename(folder)
         return folder
 
     def report(self, spec: PipelineSpec) -> ModelReport:

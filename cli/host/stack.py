@@ -1,0 +1,116 @@
+"""Which processes make up the stack, and how each is started."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+from cli.host.part import Part
+from shared.settings import HostSettings
+
+_ROTATE_BYTES: Final = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The parts in start order, and where to reach them."""
+
+    parts: tuple[Part, ...]
+    api_url: str
+    flower_url: str | None
+    broker: str
+
+
+class PortInUse(RuntimeError):
+    """Another program listens on the port."""
+
+
+def plan_stack(settings: HostSettings, *, flower: bool) -> Stack:
+    """Return the stack for these settings, without starting anything.
+
+    Raises:
+      PortInUse: the API's or Flower's port is taken.
+    """
+    port = free_port(settings.host, settings.port, "--port")
+    flower_port = free_port("127.0.0.1", settings.flower_port, "FLUX_FLOWER_PORT") if flower else None
+    parts = [_api(settings, port), _worker(settings)]
+    if settings.redis_url is None:
+        parts.insert(0, _broker(settings))
+    if flower_port is not None:
+        parts.append(_flower(settings, flower_port))
+    reachable = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return Stack(
+        parts=tuple(parts),
+        api_url=f"http://{reachable}:{port}",
+        flower_url=f"http://127.0.0.1:{flower_port}" if flower_port is not None else None,
+        broker=settings.redis_url or f"embedded Valkey ({settings.embedded_broker_socket})",
+    )
+
+
+def free_port(host: str, port: int, option: str) -> int:
+    """Return ``port`` if nothing listens on it, or any free one for 0.
+
+    Raises:
+      PortInUse: it is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortInUse(
+                f"Cannot listen on {host}:{port} ({error.strerror}). Choose another with {option}."
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _broker(settings: HostSettings) -> Part:
+    data = settings.data_dir.absolute() / "valkey"
+    return _part(settings, "broker", "-m", "cli.host.broker", str(settings.embedded_broker_socket), str(data))
+
+
+def _api(settings: HostSettings, port: int) -> Part:
+    listen = ("--host", settings.host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "5")
+    return _part(settings, "api", "-m", "uvicorn", "--factory", "api.main:create_app", *listen)
+
+
+def _worker(settings: HostSettings) -> Part:
+    quiet = ("--without-gossip", "--without-mingle")
+    part = _part(
+        settings,
+        "worker",
+        "-m",
+        "celery",
+        "-A",
+        "worker.app",
+        "worker",
+        "-Q",
+        "gpu",
+        "-n",
+        "gpu@%h",
+        "-l",
+        "INFO",
+        *quiet,
+    )
+    part.stop_seconds = 30.0
+    return part
+
+
+def _flower(settings: HostSettings, port: int) -> Part:
+    safe = ("--address=127.0.0.1", f"--port={port}", "--read_only", "--purge_offline_workers=300", "--max_tasks=5000")
+    kept = ("--persistent=True", f"--db={settings.data_dir.absolute() / 'flower.db'}", "--state_save_interval=60000")
+    return _part(settings, "flower", "-m", "celery", "-A", "api.flower", "flower", *safe, *kept)
+
+
+def _part(settings: HostSettings, name: str, *arguments: str) -> Part:
+    env = dict(os.environ)
+    env["FLUX_DATA_DIR"] = str(settings.data_dir.absolute())
+    env["REDIS_URL"] = settings.resolved_redis_url
+    log_path = settings.data_dir.absolute() / "logs" / f"{name}.log"
+    if log_path.exists() and log_path.stat().st_size > _ROTATE_BYTES:
+        log_path.replace(log_path.with_suffix(".log.1"))
+    return Part(name, (sys.executable, *arguments), env, log_path)

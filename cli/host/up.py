@@ -1,0 +1,108 @@
+"""`flux-image up`: the whole stack in the foreground."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from cli.host.data_dir_lock import DataDirInUse, hold_data_dir
+from cli.host.stack import PortInUse, Stack, plan_stack
+from cli.host.supervisor import Supervisor
+from shared.db.engine import open_database
+from shared.db.migrate import migrate
+from shared.settings import HostSettings
+
+EXIT_IN_USE: Final = 3
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+def run_up(settings: HostSettings, *, flower: bool) -> int:
+    """Run until Ctrl+C or SIGTERM; return the exit code."""
+    console = Console(stderr=True)
+    try:
+        with running_stack(settings, flower=flower, say=console.print) as (stack, supervisor):
+            with console.status("starting ...") as status:
+                ready = wait_until_ready(stack, supervisor, status.update)
+            if ready:
+                console.print(_table(settings, stack))
+                supervisor.watch()
+            console.print("stopping; a running job goes back to the queue ...")
+    except (DataDirInUse, PortInUse) as error:
+        print(error, file=sys.stderr)
+        return EXIT_IN_USE
+    return 0
+
+
+@contextmanager
+def running_stack(
+    settings: HostSettings, *, flower: bool, say: Callable[[str], None]
+) -> Iterator[tuple[Stack, Supervisor]]:
+    """Start the stack on a held, migrated data directory; stop every process at the end of the block.
+
+    Raises:
+      DataDirInUse, PortInUse: something else is there already; nothing was started.
+    """
+    with hold_data_dir(settings.data_dir, settings.run_dir):
+        stack = plan_stack(settings, flower=flower)
+        database = open_database(settings.resolved_database_url)
+        migrate(database)
+        database.dispose()
+        supervisor = Supervisor(stack.parts, say)
+        supervisor.listen_to_signals()
+        try:
+            supervisor.start()
+            yield stack, supervisor
+        finally:
+            supervisor.stop()
+
+
+def wait_until_ready(stack: Stack, supervisor: Supervisor, say: Callable[[str], None]) -> bool:
+    """Return ``True`` once ``GET /health/ready`` answers 200, ``False`` when a signal came first."""
+    while supervisor.tick():
+        state = _ready_state(stack.api_url)
+        if state.get("ready"):
+            return True
+        say(f"starting ... worker: {state.get('worker', 'not yet')}, broker: {state.get('broker', 'not yet')}")
+    return False
+
+
+def _ready_state(api_url: str) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(f"{api_url}/health/ready", timeout=2) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        return dict(json.load(error)) if error.code == 503 else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _table(settings: HostSettings, stack: Stack) -> Table:
+    table = Table(show_header=False, title="flux-image is up")
+    table.add_row("API", stack.api_url)
+    table.add_row("API guide", f"{stack.api_url}/docs")
+    table.add_row("Flower", stack.flower_url or "off")
+    table.add_row("Broker", stack.broker)
+    table.add_row("Data", str(settings.data_dir.absolute()))
+    table.add_row("Logs", str(settings.data_dir.absolute() / "logs"))
+    for kind, (model, reason) in _default_models(stack.api_url).items():
+        table.add_row(f"Model for {kind}", f"{model} ({reason})")
+    if settings.host not in _LOOPBACK:
+        table.add_row("Note", "no authentication: whoever reaches this address can use it")
+    return table
+
+
+def _default_models(api_url: str) -> dict[str, tuple[str, str]]:
+    try:
+        with urllib.request.urlopen(f"{api_url}/api/models", timeout=5) as answer:
+            models = json.load(answer)
+    except (OSError, ValueError):
+        return {}
+    return {kind: (model, models["default_reasons"][kind]) for kind, model in models["defaults"].items()}

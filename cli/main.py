@@ -1,0 +1,73 @@
+"""The `flux-image` command. Each command imports what it needs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from shared.settings import HostSettings
+
+app = typer.Typer(
+    name="flux-image",
+    help="FLUX image server for one strong GPU: text to image, Kontext editing and Fill.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept [env: FLUX_DATA_DIR].")]
+
+
+@app.command()
+def up(
+    host: Annotated[str | None, typer.Option(help="Address the API listens on [env: FLUX_HOST].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the API; 0: any free one [env: FLUX_PORT].")] = None,
+    data_dir: DataDir = None,
+    flower: Annotated[bool, typer.Option("--flower/--no-flower", help="Start the Flower dashboard.")] = True,
+) -> None:
+    """Run the whole stack in the foreground: broker, API, GPU worker, Flower."""
+    from cli.host.up import run_up
+
+    raise typer.Exit(run_up(_host_settings(host=host, port=port, data_dir=data_dir), flower=flower))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("demo-output"),
+    data_dir: DataDir = None,
+) -> None:
+    """Start the stack, make one picture of each kind through the real queue, stop the stack."""
+    from cli.host.demo import run_demo
+
+    raise typer.Exit(run_demo(_host_settings(data_dir=data_dir, port=0, flower_port=0), output))
+
+
+@app.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="A model of the catalog: schnell, dev, kontext or fill.")],
+) -> None:
+    """Download a model's weights into the Hugging Face cache."""
+    from cli.host.pull import run_pull
+
+    raise typer.Exit(run_pull(model))
+
+
+@app.command()
+def migrate(data_dir: DataDir = None) -> None:
+    """Bring the database to the schema of this version."""
+    from cli.host.migrate import run_migrate
+
+    run_migrate(_host_settings(data_dir=data_dir))
+
+
+def _host_settings(**given: Any) -> HostSettings:
+    from shared.settings import HostSettings
+
+    return HostSettings(**{name: value for name, value in given.items() if value is not None})
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,34 @@
+"""Latents to pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from shared.domain.errors import NumericError
+from worker.pipelines.store import Pipeline
+
+
+@torch.no_grad()
+def decode_latents(pipeline: Pipeline, latents: torch.Tensor, width: int, height: int) -> Image.Image:
+    """Decode packed latents of shape (1, tokens, channels) to an RGB picture of ``width`` x ``height`` pixels.
+
+    The same arithmetic as the pipelines' own last step (diffusers 0.42, ``FluxPipeline.__call__``), with the
+    conversion to 8 bits done on the device.
+
+    Raises:
+      NumericError: latents or pixels hold NaN or infinity.
+    """
+    _require_finite(latents, "latents")
+    unpacked = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
+    config = pipeline.vae.config
+    decoded = pipeline.vae.decode(unpacked / config.scaling_factor + config.shift_factor, return_dict=False)[0]
+    _require_finite(decoded, "pixels")
+    pixels = (decoded[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
+
+
+def _require_finite(tensor: torch.Tensor, what: str) -> None:
+    if not torch.isfinite(tensor).all():
+        raise NumericError(f"The model produced {what} that are not finite numbers; no picture can be made of them.")
