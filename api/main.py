@@ -20,7 +20,7 @@ from api.services.reconciler import Reconciler
 from api.services.submission import SubmissionService
 from api.services.waiting import JobWatcher
 from api.version import VERSION
-from shared.broker.app import make_celery
+from shared.broker.app import make_ringing_celery
 from shared.broker.publish import Doorbell
 from shared.broker.urls import redis_url
 from shared.channel.progress import ProgressChannel
@@ -66,7 +66,7 @@ def _lifespan(settings: ApiSettings):  # type: ignore[no-untyped-def]  # the typ
         check_schema(database)
         channel = ProgressChannel(settings.resolved_redis_url)
         broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
-        doorbell = Doorbell(make_celery(settings.resolved_redis_url))
+        doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
         repository, workers = JobRepository(database), WorkerRepository(database)
         storage = LocalMediaStorage(settings.media_dir)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
