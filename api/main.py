@@ -10,6 +10,7 @@ import redis
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from api.body_limit import BodyLimit
 from api.deps import Services
 from api.errors import install_error_handlers
 from api.routes import health, images, jobs, models, submit
@@ -42,9 +43,9 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         version=VERSION,
         description="Text to image, Kontext editing and Fill behind a durable job queue.",
         lifespan=_lifespan(settings),
-        max_body_size=settings.max_upload_bytes,
         form_limits={"max_files": 2, "max_fields": 16, "max_part_size": 65_536},
     )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),

@@ -217,9 +217,7 @@ def test_transparent_parts_are_laid_on_white_with_a_warning(server: Server):
     glass.putalpha(0)
 
     # when
-    response = server.client.post(
-        "/api/edit", data={"prompt": PROMPT}, files={"file": ("photo.png", encoded(glass))}
-    )
+    response = server.client.post("/api/edit", data={"prompt": PROMPT}, files={"file": ("photo.png", encoded(glass))})
 
     # then
     job = response.json()
