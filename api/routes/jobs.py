@@ -24,7 +24,9 @@ def list_jobs(
     status: Annotated[tuple[JobStatus, ...], Query(description="repeat for several")] = (),
     kind: Annotated[tuple[JobKind, ...], Query(description="repeat for several")] = (),
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=40, description="next_cursor of the page before")] = None,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^job_[0-9A-Z]{26}$", description="next_cursor of the page before")
+    ] = None,
 ) -> JobPageRead:
     """List jobs, newest first."""
     return services.queries.page(JobFilter(status, kind), limit, cursor)
