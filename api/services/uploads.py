@@ -105,22 +105,28 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image, field: str, notes: list[str]) -> Image.Image:
-    image = _to_srgb(_to_8_bit(image))
+    profile = image.info.get("icc_profile")
+    image = _to_8_bit(image)
     if image.has_transparency_data:
-        notes.append(f"{field}: transparent parts were laid on white")
         rgba = image.convert("RGBA")
-        background = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(background, rgba).convert("RGB")
-    return _without_metadata(image.convert("RGB"))
+        if rgba.getchannel("A").getextrema() != (255, 255):
+            notes.append(f"{field}: transparent parts were laid on white")
+        image = _laid_on("white", rgba)
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    return _without_metadata(_to_srgb(image, profile).convert("RGB"))
 
 
 def _to_mask(image: Image.Image) -> Image.Image:
     """Return the mask as grey values; white is repainted."""
     image = _to_8_bit(image)
     if image.has_transparency_data:  # what cannot be seen is not white
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("L")
+        image = _laid_on("black", image.convert("RGBA"))
     return _without_metadata(image.convert("L"))
+
+
+def _laid_on(colour: str, rgba: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, colour), rgba).convert("RGB")
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -129,9 +135,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return image.convert("I").point(lambda value: value / 256).convert("L")
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "CMYK", "L"):
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    if not profile:
         return image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
