@@ -10,7 +10,7 @@ from fastapi import Depends, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.deps import Services, ServicesDep
-from api.errors import JobFailed, status_of_failure
+from api.errors import JOB_CANCELLED, JobFailed, status_of_failure
 from api.services.submission import Submission
 from shared.domain.errors import RequestError
 from shared.domain.job import Job
@@ -87,5 +87,5 @@ def _answer(services: Services, job: Job, wish: Wish, response: Response) -> Job
 def _failure(services: Services, job: Job) -> JobFailed:
     read = services.queries.present(job).model_dump(mode="json")
     if job.error is None:
-        return JobFailed("job_cancelled", "The job was cancelled before it was done.", 409, job=read)
+        return JobFailed(JOB_CANCELLED, "The job was cancelled before it was done.", 409, job=read)
     return JobFailed(job.error.code, job.error.message, status_of_failure(job.error.code), job=read)

@@ -26,8 +26,7 @@ _FORM: Final = "multipart/form-data"
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": JobWithImage | JobRead, "description": "the job ended within `wait`"},
     202: {"model": JobRead, "description": "accepted; poll `Location`"},
-    409: {"description": "the job was cancelled while the caller waited"},
-    **error_responses(413, 422, 429, 500, 503, 507),
+    **error_responses(409, 413, 415, 422, 429, 500, 503, 507),
 }
 
 

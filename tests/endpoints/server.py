@@ -50,6 +50,9 @@ class StandInWorker:
     def beat(self, state: WorkerState, ago: timedelta = timedelta(0)) -> None:
         WorkerRepository(self._database, clock=lambda: utc_now() - ago).beat(self._owner, state)
 
+    def leave(self) -> None:
+        self.workers.leave(self._owner)
+
     def start(self) -> tuple[Job, Claim]:
         job = self.claims.claim(Lane.GPU, self._owner, LEASE)
         assert job is not None, "no job waits"
