@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
@@ -52,9 +52,12 @@ class Wish:
 WishDep = Annotated[Wish, Depends()]
 
 
+_PREFERRED_WAIT: Final = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d+)"?\s*(?:[,;]|$)', re.IGNORECASE)
+
+
 def _preferred_wait(prefer: str | None) -> float | None:
     """Return the seconds of an RFC 7240 ``Prefer: wait=N`` header."""
-    found = re.search(r"\bwait=(\d+)\b", prefer or "")
+    found = _PREFERRED_WAIT.search(prefer or "")
     return float(found.group(1)) if found else None
 
 
