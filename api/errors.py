@@ -197,5 +197,5 @@ def _answer(
 ) -> Response:
     body = {"error": {"code": code, "message": message, "details": dict(details)}}
     # A caller's text may hold lone surrogates, which no UTF-8 has.
-    content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    content = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
     return Response(content, status_code=status, headers=headers, media_type="application/json")

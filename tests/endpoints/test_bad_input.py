@@ -542,3 +542,14 @@ class Endless:
 def post_endlessly(server: Server, stream: Endless, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
     path = "/api/generate" if headers["Content-Type"] == JSON else "/api/edit"
     return server.call_as_written("POST", path, {"Origin": "http://localhost:5173", **headers}, stream.receive)
+
+
+def test_every_fault_of_a_request_is_told_at_once(server: Server):
+    # when
+    response = server.client.post("/api/generate", json={"prompt": "", "width": 250, "seed": -1, "colour": "red"})
+
+    # then
+    error = refused(response)
+    fields = [problem["field"] for problem in error.details["problems"]]
+    assert sorted(fields) == ["colour", "prompt", "seed", "width"]
+    assert all(field in error.message for field in fields)
