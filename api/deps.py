@@ -11,6 +11,7 @@ from api.services.health import HealthService
 from api.services.models import ModelService
 from api.services.queries import JobQueries
 from api.services.submission import SubmissionService
+from api.services.uploads import UploadReader
 from api.services.waiting import JobWatcher
 from shared.settings import ApiSettings
 from shared.storage.base import MediaStorage
@@ -22,6 +23,7 @@ class Services:
 
     settings: ApiSettings
     submission: SubmissionService
+    uploads: UploadReader
     queries: JobQueries
     watcher: JobWatcher
     models: ModelService

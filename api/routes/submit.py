@@ -6,14 +6,12 @@ from collections import Counter
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
-from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from api.deps import Services, ServicesDep
+from api.deps import ServicesDep
 from api.errors import MAX_FIELD_CHARACTERS, error_responses
 from api.routes.answer import WishDep, submit_and_answer
 from api.services.submission import Submission
-from api.services.uploads import Picture, read_picture
 from shared.domain.errors import RequestError, UnsupportedMediaType
 from shared.domain.params import InputRole, JobKind
 from shared.schemas import JobRead, JobWithImage, TextGenerateRequest, UploadRequest
@@ -99,7 +97,7 @@ async def edit(
     response: Response,
 ) -> JobRead | JobWithImage:
     """Change a picture by an instruction."""
-    pictures = [await _read(services, form.file, InputRole.IMAGE, "file")]
+    pictures = [await services.uploads.read(form.file.file, InputRole.IMAGE, "file")]
     submission = Submission(JobKind.EDIT, form.model, form.asked(), pictures)
     return await submit_and_answer(services, submission, wish, response)
 
@@ -119,13 +117,8 @@ async def fill(
 ) -> JobRead | JobWithImage:
     """Repaint the white part of a mask."""
     pictures = [
-        await _read(services, form.image, InputRole.IMAGE, "image"),
-        await _read(services, form.mask, InputRole.MASK, "mask"),
+        await services.uploads.read(form.image.file, InputRole.IMAGE, "image"),
+        await services.uploads.read(form.mask.file, InputRole.MASK, "mask"),
     ]
     submission = Submission(JobKind.FILL, form.model, form.asked(), pictures)
     return await submit_and_answer(services, submission, wish, response)
-
-
-async def _read(services: Services, file: UploadFile, role: InputRole, field: str) -> Picture:
-    data = await file.read()
-    return await run_in_threadpool(read_picture, data, role, field, services.settings.max_image_pixels)

