@@ -76,8 +76,13 @@ def _run_jobs(client: FluxImageClient, output: Path, console: Console) -> dict[s
 
             finished = client.wait(job.id, on_update=show)
             path = client.save(finished.images[0], output / f"{kind}.png")
-            results[kind] = Result(finished, Image.open(path), path)
+            results[kind] = Result(finished, _open(path), path)
     return results
+
+
+def _open(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
 
 
 def _report(results: dict[str, Result], output: Path, console: Console) -> None:
@@ -85,16 +90,17 @@ def _report(results: dict[str, Result], output: Path, console: Console) -> None:
         timings = result.job.timings
         console.print(
             f"{kind:<9} {result.path}  {result.job.model}, waited {timings.queue_wait_seconds or 0:.2f} s, "
-            f"loaded {timings.load_seconds or 0:.2f} s, ran {timings.run_seconds or 0:.2f} s"
+            f"loaded {timings.load_seconds or 0:.2f} s, ran {timings.run_seconds or 0:.2f} s",
+            soft_wrap=True,
         )
         for warning in result.job.warnings:
-            console.print(f"          note: {warning}")
+            console.print(f"          note: {warning}", soft_wrap=True)
     strip = output / "strip.png"
-    before, mask = Image.open(_IMAGE).convert("RGB"), Image.open(_MASK).convert("RGB")
+    before, mask = _open(_IMAGE), _open(_MASK)
     image_grid(
         [results["generate"].image, before, results["edit"].image, before, mask, results["fill"].image],
         rows=1,
         cols=6,
         captions=[_PROMPTS["generate"], "before", _PROMPTS["edit"], "before", "mask", _PROMPTS["fill"]],
     ).save(strip)
-    console.print(f"strip     {strip}")
+    console.print(f"strip     {strip}", soft_wrap=True)
