@@ -15,8 +15,8 @@ Pixels = NDArray[np.float32]
 
 _CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
     "square": ((-0.89, -0.89), (0.89, -0.89), (0.89, 0.89), (-0.89, 0.89)),
-    "triangle": ((0.0, -1.1), (1.15, 0.9), (-1.15, 0.9)),
-    "diamond": ((0.0, -1.15), (1.15, 0.0), (0.0, 1.15), (-1.15, 0.0)),
+    "triangle": ((0.0, -1.1), (1.1, 0.9), (-1.1, 0.9)),
+    "diamond": ((0.0, -1.1), (1.1, 0.0), (0.0, 1.1), (-1.1, 0.0)),
 }
 """Corners in radii from the centre, clockwise on the screen; every shape is convex."""
 

@@ -24,10 +24,19 @@ def parameter_groups(networks: nn.Module) -> list[dict[str, Any]]:
     outer: list[Tensor] = []
     for name, weight in networks.named_parameters():
         if weight.requires_grad:
-            is_inner = weight.ndim == 2 and any(stack in name for stack in _STACKS)
-            (inner if is_inner else outer).append(weight)
+            (inner if _is_block_matrix(name, weight) else outer).append(weight)
     groups = [{"params": outer, "scale": 1.0, "orthogonal": False}]
     return groups + ([{"params": inner, "scale": MATRIX_RATE, "orthogonal": True}] if inner else [])
+
+
+def _is_block_matrix(name: str, weight: Tensor) -> bool:
+    """Tell maps between states from tables: T5 keeps a table of distances inside its first block."""
+    return (
+        weight.ndim == 2
+        and "embedding" not in name
+        and "bias" not in name
+        and any(s in name for s in _STACKS)
+    )
 
 
 class MatrixAdam(torch.optim.Optimizer):

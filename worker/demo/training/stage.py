@@ -14,7 +14,6 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from worker.demo.training.optimiser import MatrixAdam, parameter_groups
 
-SAVE_EVERY_SECONDS = 120.0
 LOG_EVERY_STEPS = 20
 
 
@@ -57,6 +56,7 @@ class Stage:
     loss: Callable[[int], Tensor]
     directory: Path
     seed: int = 0
+    save_every_seconds: float = 120.0
 
     def run(self) -> None:
         """Train from the last saved state to the last step; the networks end as their moving average."""
@@ -85,7 +85,7 @@ class Stage:
             if step % LOG_EVERY_STEPS == 0:
                 bar.set_postfix(loss=f"{loss.item():.4f}")
                 self._log(step, loss.item())
-            if time.monotonic() - saved_at > SAVE_EVERY_SECONDS:
+            if time.monotonic() - saved_at > self.save_every_seconds:
                 self._save(step + 1, optimiser, schedule, average)
                 saved_at = time.monotonic()
         self._save(self.plan.steps, optimiser, schedule, average)
