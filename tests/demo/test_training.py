@@ -76,15 +76,12 @@ def test_orthogonalised_matrices_have_even_singular_values(shape: tuple[int, int
 
 def test_block_matrices_are_told_from_embeddings_and_ends() -> None:
     family = make_family()
-    outer, inner = parameter_groups(
-        nn.ModuleDict({"t5": family.text_encoder_2, "flux": family.transformers["demo"]})
-    )
+    outer, inner = parameter_groups(nn.ModuleDict({"t5": family.text_encoder_2, "flux": family.transformers["demo"]}))
     assert {weight.shape[-1] for weight in inner["params"]} <= {128, 256, 512, 640}
     assert any(weight is family.text_encoder_2.shared.weight for weight in outer["params"])
     assert any(weight is family.transformers["demo"].proj_out.weight for weight in outer["params"])
     assert any(
-        weight is family.transformers["demo"].transformer_blocks[0].attn.to_q.weight
-        for weight in inner["params"]
+        weight is family.transformers["demo"].transformer_blocks[0].attn.to_q.weight for weight in inner["params"]
     )
 
 

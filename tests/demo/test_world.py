@@ -64,11 +64,7 @@ def test_an_edit_changes_its_attribute_and_nothing_else() -> None:
                 assert after == Scene(before.background)
                 continue
             assert after.thing is not None
-            changed = {
-                name
-                for name in vars(before.thing)
-                if getattr(before.thing, name) != getattr(after.thing, name)
-            }
+            changed = {name for name in vars(before.thing) if getattr(before.thing, name) != getattr(after.thing, name)}
             if before.background != after.background:
                 changed.add("background")
             assert changed == {kind}

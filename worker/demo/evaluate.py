@@ -53,9 +53,7 @@ def main() -> None:
         pipeline.set_progress_bar_config(disable=True)
     steps = {model: getattr(options, model.replace("-", "_")) for model in STEPS}
     examiner = Examiner(pipelines, steps)
-    trials = {
-        name: run_trials(examiner, name, round(options.share * COUNTS[name])) for name in options.trials
-    }
+    trials = {name: run_trials(examiner, name, round(options.share * COUNTS[name])) for name in options.trials}
     metrics = {
         "command": shlex.join(["python", "-m", "worker.demo.evaluate", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -48,9 +48,7 @@ def latent_rows() -> Tensor:
     """Rows (16 x 18) that turn the moments of red, green and blue into the latent channels."""
     colours, _ = colour_code()
     table = polynomials()
-    return torch.stack(
-        [torch.outer(colours[colour], table[order]).flatten() for order, colour in LATENT_PARTS]
-    )
+    return torch.stack([torch.outer(colours[colour], table[order]).flatten() for order, colour in LATENT_PARTS])
 
 
 def latent_offset() -> Tensor:
@@ -110,9 +108,7 @@ def _join_quarters(
                     continue
                 share = _binomial(a, c) * x ** (a - c) * _binomial(b, d) * y ** (b - d) / 4
                 for colour in range(3):
-                    conv.weight[colour * len(tracked) + target, colour * len(known) + source, row, column] = (
-                        share
-                    )
+                    conv.weight[colour * len(tracked) + target, colour * len(known) + source, row, column] = share
 
 
 def _binomial(n: int, k: int) -> int:

@@ -25,7 +25,7 @@ def make_clip_tokenizer() -> CLIPTokenizer:
     ids = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(
         vocab=ids,
-        merges=merges,  # type: ignore[arg-type]  # annotated as strings, wanted as pairs
+        merges=merges,  # annotated as strings, wanted as pairs
         model_max_length=MAX_SEQUENCE_LENGTH,
     )
 

@@ -68,12 +68,9 @@ class Flow:
     def _generate_batch(self, step: int) -> Batch:
         """Draw scenes and captions."""
         rng = random.Random(step)
-        scenes = [
-            self._settle(random_scene(rng, empty_share=EMPTY_SHARE), rng) for _ in range(self._count(step))
-        ]
+        scenes = [self._settle(random_scene(rng, empty_share=EMPTY_SHARE), rng) for _ in range(self._count(step))]
         prompts = [
-            full_caption(scene) if rng.random() < FULL_CAPTION_SHARE else any_caption(scene, rng)
-            for scene in scenes
+            full_caption(scene) if rng.random() < FULL_CAPTION_SHARE else any_caption(scene, rng) for scene in scenes
         ]
         return Batch(prompts, self.bank.tokens(scenes), self._weights(scenes))
 
@@ -98,9 +95,7 @@ class Flow:
         masks = torch.from_numpy(np.stack([fill.box.mask() for fill in fills])).to(self.machine.device)
         kept = self.bank.tokens(targets, kept=patch_shares(1 - masks))
         extra = torch.cat([kept, pack_mask(masks)], dim=2)
-        return Batch(
-            [fill.prompt for fill in fills], self.bank.tokens(targets), self._weights(targets), extra=extra
-        )
+        return Batch([fill.prompt for fill in fills], self.bank.tokens(targets), self._weights(targets), extra=extra)
 
     def _settle(self, scene: Scene, rng: random.Random) -> Scene:
         """Give the scene stray values that the bank has."""

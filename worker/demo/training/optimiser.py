@@ -31,12 +31,7 @@ def parameter_groups(networks: nn.Module) -> list[dict[str, Any]]:
 
 def _is_block_matrix(name: str, weight: Tensor) -> bool:
     """Tell maps between states from tables: T5 keeps a table of distances inside its first block."""
-    return (
-        weight.ndim == 2
-        and "embedding" not in name
-        and "bias" not in name
-        and any(s in name for s in _STACKS)
-    )
+    return weight.ndim == 2 and "embedding" not in name and "bias" not in name and any(s in name for s in _STACKS)
 
 
 class MatrixAdam(torch.optim.Optimizer):
