@@ -1,0 +1,43 @@
+# `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check fix bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## Make .venv and install everything (does nothing when nothing changed)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed (PYTHON=... chooses one)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## Start the stack, make one picture of each kind, stop the stack
+	$(BIN)/flux-image demo --output demo-output --data-dir data/demo
+
+up: setup ## Run the stack in the foreground until Ctrl+C
+	$(BIN)/flux-image up
+
+test: setup ## Run every test; the parts that need a GPU skip with a reason
+	$(BIN)/python -m pytest
+
+check: setup ## Lint, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+fix: setup ## Format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## Measure overheads; JSON goes to data/benchmarks
+	$(BIN)/python -m benchmarks data/benchmarks
+
+clean: ## Remove the virtual environment and everything generated in this folder
+	rm -rf .venv data demo-output build *.egg-info .mypy_cache .ruff_cache .pytest_cache

