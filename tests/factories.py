@@ -1,19 +1,17 @@
-"""Builders that tests of every folder share: each returns the plainest valid thing, changed by keywords."""
+"""Pictures, files and a worker's report for tests of every folder; jobs are in ``builders``."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import random
-from collections.abc import Iterator
 
 from PIL import Image, ImageDraw
 
 from shared.catalog import CATALOG, DEFAULT_DEMO_MODELS
-from shared.domain.job import JobImage, NewJob
-from shared.domain.params import PARAMS_ADAPTER, JobKind
+from shared.domain.job import JobImage
 from shared.domain.report import DefaultModel, ModelReport, WorkerReport
-from shared.ids import new_image_id, new_job_id
+from shared.ids import new_image_id
 
 
 def picture(width: int = 96, height: int = 64, mode: str = "RGB") -> Image.Image:
@@ -54,11 +52,6 @@ def decoded(data: bytes) -> Image.Image:
     return image
 
 
-def in_pieces(data: bytes, size: int = 16_384) -> Iterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
-
-
 def demo_report() -> WorkerReport:
     """Return what a worker without real weights publishes: the demo family runs and is the default."""
     return WorkerReport(
@@ -80,25 +73,7 @@ def demo_report() -> WorkerReport:
     )
 
 
-def new_job(kind: JobKind = JobKind.GENERATE, **params: object) -> NewJob:
-    """Return a job about to be stored, on the demo model of its kind."""
-    values = {
-        "prompt": "a small red circle",
-        "num_inference_steps": 4,
-        "guidance_scale": 0.0,
-        "width": 256,
-        "height": 256,
-        "seed": 7,
-        **params,
-    }
-    return NewJob(
-        id=new_job_id(),
-        model=DEFAULT_DEMO_MODELS[kind],
-        params=PARAMS_ADAPTER.validate_python({"kind": kind, **values}),
-    )
-
-
-def job_image(path: str, data: bytes, index: int = 0, seed: int = 7) -> JobImage:
+def job_image(path: str, data: bytes, index: int = 0, seed: int = 1) -> JobImage:
     """Return the record of a PNG that is stored under ``path``."""
     width, height = decoded(data).size
     return JobImage(

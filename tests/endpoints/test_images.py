@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.builders import new_job
 from tests.endpoints.server import Server
-from tests.factories import new_job
 
 
 @pytest.fixture

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import pytest
 
+from shared.catalog import DEFAULT_DEMO_MODELS
 from shared.domain.job import JobError, Lane, Progress
 from shared.domain.params import JobKind
 from shared.domain.status import JobStatus, Phase
 from shared.schemas import JobPageRead, JobRead
+from tests.builders import new_job, params
 from tests.endpoints.server import LEASE, Server
-from tests.factories import new_job
 
 LIMIT = 10_000
 
 
-def add(server: Server, kind: JobKind = JobKind.GENERATE, **params: object) -> str:
-    return server.jobs.add(new_job(kind, **params), LIMIT).id
+def add(server: Server, kind: JobKind = JobKind.GENERATE, **changes: object) -> str:
+    job = new_job(model=DEFAULT_DEMO_MODELS[kind], params=params(kind=kind, **changes))
+    return server.jobs.add(job, LIMIT).id
 
 
 def read(server: Server, job_id: str) -> JobRead:
@@ -44,7 +46,7 @@ def test_a_job_shows_each_step_of_its_life(server: Server):
     assert done.finished_at is not None
     assert (done.timings.load_seconds, done.timings.run_seconds) == (0.5, 1.5)
     assert done.timings.queue_wait_seconds is not None
-    assert [(image.index, image.seed) for image in done.images] == [(0, 7), (1, 8)]
+    assert [(image.index, image.seed) for image in done.images] == [(0, 1), (1, 2)]
     sequence = [loading.status_seq, denoising.status_seq, done.status_seq]
     assert sequence == sorted(set(sequence))
 

@@ -15,8 +15,9 @@ import pytest
 from shared.domain.job import Claim, Job, JobError
 from shared.domain.status import Phase
 from shared.schemas import ErrorBody, ImageResponse, JobRead
+from tests.builders import new_job
 from tests.endpoints.server import Server
-from tests.factories import mask_bytes, new_job, png_bytes
+from tests.factories import mask_bytes, png_bytes
 
 PROMPT = "a small red circle"
 PATIENCE_SECONDS = 10
