@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from api.services.health import HealthService
 from api.services.models import ModelService
 from api.services.queries import JobQueries
+from api.services.queue import QueueService
 from api.services.submission import SubmissionService
 from api.services.waiting import JobWatcher
 from shared.settings import ApiSettings
@@ -25,6 +26,7 @@ class Services:
     queries: JobQueries
     watcher: JobWatcher
     models: ModelService
+    queue: QueueService
     health: HealthService
     storage: MediaStorage
 

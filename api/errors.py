@@ -30,6 +30,7 @@ ERROR_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
         404: "no such thing",
+        409: "the job's status does not allow it",
         413: "the upload is larger than the limit",
         422: "the request cannot be served as it is written; details name field and limit",
         429: "the queue is full; see Retry-After",

@@ -41,9 +41,8 @@ def check_health(settings: WorkerSettings, clock: Clock = utc_now) -> int:
 def _judge(worker: Worker, silence: timedelta) -> int:
     alive = silence < SILENCE_LIMIT
     verdict = "healthy" if alive else "unhealthy"
-    print(
-        f"{verdict}: worker {worker.owner} is {worker.state.value}, last sign of life {silence.total_seconds():.1f} s ago"
-    )
+    age = f"last sign of life {silence.total_seconds():.1f} s ago"
+    print(f"{verdict}: worker {worker.owner} is {worker.state.value}, {age}")
     return 0 if alive else 1
 
 

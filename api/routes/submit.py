@@ -11,7 +11,7 @@ from pydantic import Field
 
 from api.deps import Services, ServicesDep
 from api.errors import MAX_FIELD_CHARACTERS, error_responses
-from api.routes.answer import WishDep, submit_and_answer
+from api.routes.answer import IdempotencyKeyDep, WishDep, submit_and_answer
 from api.services.submission import Submission
 from api.services.uploads import Picture, read_picture
 from shared.domain.errors import RequestError, UnsupportedMediaType
@@ -26,8 +26,7 @@ _FORM: Final = "multipart/form-data"
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": JobWithImage | JobRead, "description": "the job ended within `wait`"},
     202: {"model": JobRead, "description": "accepted; poll `Location`"},
-    409: {"description": "the job was cancelled while the caller waited"},
-    **error_responses(413, 422, 429, 500, 503, 507),
+    **error_responses(409, 413, 422, 429, 500, 503, 507),
 }
 
 
@@ -79,10 +78,14 @@ class Takes:
     dependencies=[Depends(Takes(_JSON))],
 )
 async def generate(
-    body: TextGenerateRequest, services: ServicesDep, wish: WishDep, response: Response
+    body: TextGenerateRequest,
+    services: ServicesDep,
+    wish: WishDep,
+    response: Response,
+    idempotency_key: IdempotencyKeyDep = None,
 ) -> JobRead | JobWithImage:
     """Paint a picture from words."""
-    submission = Submission(JobKind.GENERATE, body.model, body.asked())
+    submission = Submission(JobKind.GENERATE, body.model, body.asked(), (), body.schedule(), idempotency_key)
     return await submit_and_answer(services, submission, wish, response)
 
 
@@ -98,10 +101,11 @@ async def edit(
     services: ServicesDep,
     wish: WishDep,
     response: Response,
+    idempotency_key: IdempotencyKeyDep = None,
 ) -> JobRead | JobWithImage:
     """Change a picture by an instruction."""
     pictures = [await _read(services, form.file, InputRole.IMAGE, "file")]
-    submission = Submission(JobKind.EDIT, form.model, form.asked(), pictures)
+    submission = Submission(JobKind.EDIT, form.model, form.asked(), pictures, form.schedule(), idempotency_key)
     return await submit_and_answer(services, submission, wish, response)
 
 
@@ -117,13 +121,14 @@ async def fill(
     services: ServicesDep,
     wish: WishDep,
     response: Response,
+    idempotency_key: IdempotencyKeyDep = None,
 ) -> JobRead | JobWithImage:
     """Repaint the white part of a mask."""
     pictures = [
         await _read(services, form.image, InputRole.IMAGE, "image"),
         await _read(services, form.mask, InputRole.MASK, "mask"),
     ]
-    submission = Submission(JobKind.FILL, form.model, form.asked(), pictures)
+    submission = Submission(JobKind.FILL, form.model, form.asked(), pictures, form.schedule(), idempotency_key)
     return await submit_and_answer(services, submission, wish, response)
 
 
