@@ -43,8 +43,10 @@ def check_health(settings: WorkerSettings, clock: Clock = utc_now) -> Health:
     if worker is None:
         return Health(False, "no GPU worker has started yet")
     silence = clock() - worker.heartbeat_at
+    if silence >= SILENCE_LIMIT:
+        return Health(False, f"worker {worker.owner} stopped, or has been silent for {SILENCE_LIMIT.seconds} s or more")
     reason = f"worker {worker.owner} is {worker.state.value}, last sign of life {silence.total_seconds():.1f} s ago"
-    return Health(silence < SILENCE_LIMIT, reason)
+    return Health(True, reason)
 
 
 def main() -> int:
