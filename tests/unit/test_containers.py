@@ -1,6 +1,9 @@
 """What the images and compose files promise, read from the files themselves; no Docker is needed."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -169,3 +172,17 @@ class TestImages:
             for name in ("Dockerfile.api", "Dockerfile.worker")
         ]
         assert bases[0] == bases[1]
+
+
+class TestCheckScript:
+    def test_it_finds_nothing_with_the_tools_that_are_here(self):
+        # Given the tools of this environment: check-jsonschema at least, which the dev extra brings
+        tools = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        # When the files are checked
+        run = subprocess.run(
+            ["bash", ".ci/check-containers"], cwd=ROOT, env=tools, capture_output=True, text=True, check=False
+        )
+        # Then nothing is found, and something was looked at
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert "ok       docker-compose.yml, compose-spec schema" in run.stdout
+        assert "ok       docker-compose.cpu.yml, compose-spec schema" in run.stdout
