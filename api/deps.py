@@ -12,6 +12,7 @@ from api.services.models import ModelService
 from api.services.queries import JobQueries
 from api.services.queue import QueueService
 from api.services.submission import SubmissionService
+from api.services.uploads import UploadReader
 from api.services.waiting import JobWatcher
 from shared.settings import ApiSettings
 from shared.storage.base import MediaStorage
@@ -23,6 +24,7 @@ class Services:
 
     settings: ApiSettings
     submission: SubmissionService
+    uploads: UploadReader
     queries: JobQueries
     watcher: JobWatcher
     models: ModelService

@@ -12,10 +12,25 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from shared.domain.errors import GenerationError, RequestError, ServiceError
+from shared.domain.errors import (
+    CapabilityError,
+    CapacityError,
+    GenerationError,
+    JobConflict,
+    NotFound,
+    NumericError,
+    OutOfMemory,
+    RequestError,
+    ServiceError,
+    Unavailable,
+    UnsupportedMediaType,
+    UploadTooLarge,
+)
 from shared.schemas import ErrorBody
 
 log = structlog.get_logger(__name__)
+
+JOB_CANCELLED: Final = "job_cancelled"
 
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
@@ -26,24 +41,72 @@ _MAX_PROBLEMS: Final = 8
 MAX_FIELD_CHARACTERS: Final = 64
 """How much of a field's name an answer repeats; an unknown one may be of any length."""
 
-ERROR_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": ErrorBody, "description": description}
-    for status, description in {
-        404: "no such thing",
-        409: "the job's status does not allow it",
-        413: "the upload is larger than the limit",
-        422: "the request cannot be served as it is written; details name field and limit",
-        429: "the queue is full; see Retry-After",
-        500: "generation failed (only with `wait`), or a bug",
-        503: "a part of the stack does not answer; see Retry-After",
-        507: "out of memory (only with `wait`)",
-    }.items()
+_DOCUMENTED: Final[Mapping[int, tuple[str, str, str, Mapping[str, Any]]]] = {
+    404: ("no such thing", NotFound.code, "There is no job 'job_1'.", {"id": "job_1"}),
+    409: (
+        "the job's status does not allow it, or it was cancelled while the caller waited",
+        JobConflict.code,
+        "Job job_1 is running; only a waiting job can be changed.",
+        {"status": "running"},
+    ),
+    413: (
+        "the request is larger than the limit",
+        UploadTooLarge.code,
+        "body: the request is larger than 33554432 bytes.",
+        {"field": "body", "limit": 33_554_432},
+    ),
+    415: (
+        "the body is of another content type than the route takes",
+        UnsupportedMediaType.code,
+        "Content-Type is text/plain; this route takes application/json.",
+        {"field": "Content-Type", "limit": "application/json"},
+    ),
+    422: (
+        "the request cannot be served as it is written; details name field and limit",
+        CapabilityError.code,
+        "num_inference_steps is 400; demo takes at most 50.",
+        {"field": "num_inference_steps", "limit": 50},
+    ),
+    429: (
+        "the queue is full; see Retry-After",
+        CapacityError.code,
+        "10000 jobs are waiting, which is the limit. Try again later.",
+        {"limit": 10_000, "retry_after_seconds": 30},
+    ),
+    500: (
+        "generation failed (only with `wait`; details hold the job), or a bug",
+        NumericError.code,
+        "The model produced values that are no picture.",
+        {"job": {}},
+    ),
+    503: (
+        "a part of the stack is missing; see Retry-After",
+        Unavailable.code,
+        "No worker has started yet, so there is no default model. Name a model, or try again soon.",
+        {"retry_after_seconds": 5},
+    ),
+    507: (
+        "no memory for the job (only with `wait`; details hold the job), or no disk",
+        OutOfMemory.code,
+        "The card cannot hold this job.",
+        {"job": {}},
+    ),
 }
+"""Per status: what it means, and an example's code, message and details."""
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI entries for the errors a route can answer with."""
-    return {status: ERROR_RESPONSES[status] for status in statuses}
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        description, code, message, details = _DOCUMENTED[status]
+        example = {"error": {"code": code, "message": message, "details": details}}
+        responses[status] = {
+            "model": ErrorBody,
+            "description": description,
+            "content": {"application/json": {"example": example}},
+        }
+    return responses
 
 
 class JobFailed(ServiceError):
@@ -140,5 +203,5 @@ def _answer(
 ) -> Response:
     body = {"error": {"code": code, "message": message, "details": dict(details)}}
     # A caller's text may hold lone surrogates, which no UTF-8 has.
-    content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    content = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
     return Response(content, status_code=status, headers=headers, media_type="application/json")

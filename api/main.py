@@ -20,6 +20,7 @@ from api.services.queries import JobQueries
 from api.services.queue import QueueService
 from api.services.reconciler import Reconciler
 from api.services.submission import SubmissionService
+from api.services.uploads import UploadReader
 from api.services.waiting import JobWatcher
 from api.version import VERSION
 from shared.broker.app import make_ringing_celery
@@ -77,6 +78,7 @@ def _lifespan(settings: ApiSettings):  # type: ignore[no-untyped-def]  # the typ
         app.state.services = Services(
             settings=settings,
             submission=SubmissionService(repository, model_service, storage, doorbell, settings.max_queued_jobs),
+            uploads=UploadReader(settings.max_image_pixels),
             queries=queries,
             queue=QueueService(queue_repository, queries, doorbell),
             watcher=watcher,

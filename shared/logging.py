@@ -21,9 +21,7 @@ def configure_logging(level: str, *, as_json: bool) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderer = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    renderer = structlog.processors.JSONRenderer() if as_json else _console()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -40,6 +38,11 @@ def configure_logging(level: str, *, as_json: bool) -> None:
     root.setLevel(level)
     for noisy in ("httpx", "httpcore", "alembic", "PIL", "kombu", "amqp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    """Return a renderer with plain tracebacks: rich ones show local variables, and take seconds of the event loop."""
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
 def _keep(_logger: object, _name: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

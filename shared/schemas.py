@@ -22,7 +22,12 @@ def _require_text(prompt: str) -> str:
 
 Prompt = Annotated[
     str,
-    Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="what to paint, or what to change"),
+    Field(
+        min_length=1,
+        max_length=MAX_PROMPT_CHARACTERS,
+        description="what to paint, or what to change",
+        examples=["a large blue square"],
+    ),
     AfterValidator(_require_text),
 ]
 ModelName = Annotated[str, Field(min_length=1, max_length=128, description="see GET /api/models")]
@@ -189,8 +194,60 @@ class JobUrls(BaseModel):
     cancel: str
 
 
+_JOB_EXAMPLE: Final[dict[str, Any]] = {
+    "id": "job_01K0A1B2C3D4E5F6G7H8J9KMNP",
+    "kind": "generate",
+    "status": "succeeded",
+    "phase": None,
+    "status_seq": 7,
+    "model": "demo",
+    "generator": "local",
+    "params": {
+        "prompt": "a small red circle in the top left on a blue background",
+        "num_inference_steps": 4,
+        "guidance_scale": 0.0,
+        "width": 256,
+        "height": 256,
+        "seed": 7,
+        "num_images": 1,
+    },
+    "priority": 0,
+    "progress": {"step": 4, "total_steps": 4, "value": 1.0, "image_index": 0},
+    "queue_position": None,
+    "eta_seconds": None,
+    "attempt": 1,
+    "error": None,
+    "inputs": [],
+    "images": [
+        {
+            "id": "img_01K0A1B2C3D4E5F6G7H8J9KMNP",
+            "url": "/api/images/img_01K0A1B2C3D4E5F6G7H8J9KMNP",
+            "index": 0,
+            "seed": 7,
+            "width": 256,
+            "height": 256,
+            "content_type": "image/png",
+            "size_bytes": 5065,
+            "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        }
+    ],
+    "timings": {"queue_wait_seconds": 0.02, "load_seconds": 0.0, "run_seconds": 1.2},
+    "warnings": [],
+    "cancel_requested": False,
+    "created_at": "2026-01-01T12:00:00Z",
+    "started_at": "2026-01-01T12:00:00.02Z",
+    "finished_at": "2026-01-01T12:00:01.22Z",
+    "urls": {
+        "self": "/api/jobs/job_01K0A1B2C3D4E5F6G7H8J9KMNP",
+        "cancel": "/api/jobs/job_01K0A1B2C3D4E5F6G7H8J9KMNP/cancel",
+    },
+}
+
+
 class JobRead(BaseModel):
     """A job, the same wherever it appears."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_JOB_EXAMPLE]})
 
     id: str
     kind: JobKind
@@ -224,6 +281,8 @@ class JobRead(BaseModel):
 
 class JobWithImage(JobRead, ImageResponse):
     """A finished job with its first picture inside (``response_format=b64_json``)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_JOB_EXAMPLE, "image_base64": "iVBORw0KGgo..."}]})
 
 
 class JobPageRead(BaseModel):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.deps import Services, ServicesDep
-from api.errors import JobFailed, status_of_failure
+from api.errors import JOB_CANCELLED, JobFailed, status_of_failure
 from api.services.submission import Submission
 from shared.domain.errors import RequestError
 from shared.domain.job import Job
@@ -61,9 +61,12 @@ IdempotencyKeyDep = Annotated[
 ]
 
 
+_PREFERRED_WAIT: Final = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d+)"?\s*(?:[,;]|$)', re.IGNORECASE)
+
+
 def _preferred_wait(prefer: str | None) -> float | None:
     """Return the seconds of an RFC 7240 ``Prefer: wait=N`` header."""
-    found = re.search(r"\bwait=(\d+)\b", prefer or "")
+    found = _PREFERRED_WAIT.search(prefer or "")
     return float(found.group(1)) if found else None
 
 
@@ -99,5 +102,5 @@ def _answer(services: Services, job: Job, wish: Wish, response: Response) -> Job
 def _failure(services: Services, job: Job) -> JobFailed:
     read = services.queries.present(job).model_dump(mode="json")
     if job.error is None:
-        return JobFailed("job_cancelled", "The job was cancelled before it was done.", 409, job=read)
+        return JobFailed(JOB_CANCELLED, "The job was cancelled before it was done.", 409, job=read)
     return JobFailed(job.error.code, job.error.message, status_of_failure(job.error.code), job=read)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Response
 from fastapi.responses import FileResponse
 
 from api.deps import ServicesDep
@@ -24,12 +24,19 @@ _HEADERS: Final = {
 @router.get(
     "/{image_id}",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}, "description": "the picture"}, **error_responses(404)},
+    responses={
+        200: {"content": {"image/png": {}}, "description": "the picture"},
+        304: {"description": "the caller has it already, by `If-None-Match`"},
+        **error_responses(404, 422, 503),
+    },
 )
-def read_image(image_id: str, services: ServicesDep) -> Response:
+def read_image(image_id: str, services: ServicesDep, if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """Return a finished picture; it never changes."""
     image = services.queries.image(image_id)
-    headers = _HEADERS | {"ETag": f'"{image.sha256}"', "Content-Disposition": f'inline; filename="{image.id}.png"'}
+    etag = f'"{image.sha256}"'
+    headers = _HEADERS | {"ETag": etag, "Content-Disposition": f'inline; filename="{image.id}.png"'}
+    if if_none_match is not None and (if_none_match.strip() == "*" or etag in if_none_match):
+        return Response(status_code=304, headers=headers)
     path = services.storage.local_path(image.path)
     if path is None:
         return Response(services.storage.read(image.path), media_type=image.content_type, headers=headers)

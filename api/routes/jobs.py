@@ -18,19 +18,21 @@ from shared.schemas import JobPageRead, JobRead
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
 
-@router.get("", responses=error_responses(422))
+@router.get("", responses=error_responses(422, 503))
 def list_jobs(
     services: ServicesDep,
     status: Annotated[tuple[JobStatus, ...], Query(description="repeat for several")] = (),
     kind: Annotated[tuple[JobKind, ...], Query(description="repeat for several")] = (),
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=40, description="next_cursor of the page before")] = None,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^job_[0-9A-Z]{26}$", description="next_cursor of the page before")
+    ] = None,
 ) -> JobPageRead:
     """List jobs, newest first."""
     return services.queries.page(JobFilter(status, kind), limit, cursor)
 
 
-@router.get("/{job_id}", responses=error_responses(404, 422))
+@router.get("/{job_id}", responses=error_responses(404, 422, 503))
 async def read_job(
     job_id: str,
     services: ServicesDep,
@@ -48,7 +50,7 @@ async def read_job(
     return await run_in_threadpool(services.queries.present, job)
 
 
-@router.post("/{job_id}/cancel", responses=error_responses(404))
+@router.post("/{job_id}/cancel", responses=error_responses(404, 422, 503))
 def cancel_job(job_id: str, services: ServicesDep) -> JobRead:
     """Stop a job: a queued one at once, a running one at its next step; a finished one stays as it is."""
     return services.queries.present(services.queries.cancel(job_id))

@@ -6,14 +6,12 @@ from collections import Counter
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
-from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from api.deps import Services, ServicesDep
+from api.deps import ServicesDep
 from api.errors import MAX_FIELD_CHARACTERS, error_responses
 from api.routes.answer import IdempotencyKeyDep, WishDep, submit_and_answer
 from api.services.submission import Submission
-from api.services.uploads import Picture, read_picture
 from shared.domain.errors import RequestError, UnsupportedMediaType
 from shared.domain.params import InputRole, JobKind
 from shared.schemas import JobRead, JobWithImage, TextGenerateRequest, UploadRequest
@@ -26,7 +24,7 @@ _FORM: Final = "multipart/form-data"
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": JobWithImage | JobRead, "description": "the job ended within `wait`"},
     202: {"model": JobRead, "description": "accepted; poll `Location`"},
-    **error_responses(409, 413, 422, 429, 500, 503, 507),
+    **error_responses(409, 413, 415, 422, 429, 500, 503, 507),
 }
 
 
@@ -104,7 +102,7 @@ async def edit(
     idempotency_key: IdempotencyKeyDep = None,
 ) -> JobRead | JobWithImage:
     """Change a picture by an instruction."""
-    pictures = [await _read(services, form.file, InputRole.IMAGE, "file")]
+    pictures = [await services.uploads.read(form.file.file, InputRole.IMAGE, "file")]
     submission = Submission(JobKind.EDIT, form.model, form.asked(), pictures, form.schedule(), idempotency_key)
     return await submit_and_answer(services, submission, wish, response)
 
@@ -125,13 +123,8 @@ async def fill(
 ) -> JobRead | JobWithImage:
     """Repaint the white part of a mask."""
     pictures = [
-        await _read(services, form.image, InputRole.IMAGE, "image"),
-        await _read(services, form.mask, InputRole.MASK, "mask"),
+        await services.uploads.read(form.image.file, InputRole.IMAGE, "image"),
+        await services.uploads.read(form.mask.file, InputRole.MASK, "mask"),
     ]
     submission = Submission(JobKind.FILL, form.model, form.asked(), pictures, form.schedule(), idempotency_key)
     return await submit_and_answer(services, submission, wish, response)
-
-
-async def _read(services: Services, file: UploadFile, role: InputRole, field: str) -> Picture:
-    data = await file.read()
-    return await run_in_threadpool(read_picture, data, role, field, services.settings.max_image_pixels)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import BinaryIO, Final
 
+from anyio import CapacityLimiter, to_thread
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from shared.domain.errors import MediaError
@@ -16,6 +17,8 @@ from shared.domain.params import InputRole
 ACCEPTED_FORMATS: Final = ("PNG", "JPEG", "WEBP")
 MIN_SIDE_PIXELS: Final = 16
 MAX_SIDE_PIXELS: Final = 8192
+MAX_DECODERS: Final = 4
+"""A picture of 40 megapixels takes up to 460 MB while it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,20 @@ class Picture:
     height: int
     png: bytes
     warnings: tuple[str, ...]
+
+
+class UploadReader:
+    """Reads a few uploads at a time, so that many large ones need neither all memory nor all threads."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self.turns = CapacityLimiter(MAX_DECODERS)
+
+    async def read(self, file: BinaryIO, role: InputRole, field: str) -> Picture:
+        """Check and normalise one upload when its turn comes; see ``read_picture``."""
+        return await to_thread.run_sync(
+            lambda: read_picture(file.read(), role, field, self._max_pixels), limiter=self.turns
+        )
 
 
 def read_picture(data: bytes, role: InputRole, field: str, max_pixels: int) -> Picture:
@@ -42,8 +59,9 @@ def read_picture(data: bytes, role: InputRole, field: str, max_pixels: int) -> P
     notes: list[str] = []
     with _hostile(field, "the picture is damaged or cut off"):
         image.load()
-        upright = _upright(image)
-        clean = _to_mask(upright) if role is InputRole.MASK else _to_rgb(upright, field, notes)
+        with suppress(Exception):  # EXIF that cannot be read says nothing about the pixels
+            ImageOps.exif_transpose(image, in_place=True)
+        clean = _to_mask(image) if role is InputRole.MASK else _to_rgb(image, field, notes)
     buffer = io.BytesIO()
     clean.save(buffer, "PNG", compress_level=1)
     return Picture(role, clean.width, clean.height, buffer.getvalue(), tuple(notes))
@@ -97,30 +115,35 @@ def _check_size(image: Image.Image, field: str, max_pixels: int) -> None:
         raise MediaError(f"{field}: animated pictures are not accepted; send one frame.", field=field)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  # EXIF that cannot be read says nothing about the pixels
-        return image
-
-
 def _to_rgb(image: Image.Image, field: str, notes: list[str]) -> Image.Image:
-    image = _to_srgb(_to_8_bit(image))
+    profile = image.info.get("icc_profile")
+    image = _to_8_bit(image)
     if image.has_transparency_data:
-        notes.append(f"{field}: transparent parts were laid on white")
-        rgba = image.convert("RGBA")
-        background = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(background, rgba).convert("RGB")
-    return _without_metadata(image.convert("RGB"))
+        rgba = _in_mode("RGBA", image)
+        if rgba.getchannel("A").getextrema() != (255, 255):
+            notes.append(f"{field}: transparent parts were laid on white")
+        image = _laid_on("white", rgba)
+    elif image.mode not in ("L", "CMYK"):
+        image = _in_mode("RGB", image)
+    return _without_metadata(_in_mode("RGB", _to_srgb(image, profile)))
 
 
 def _to_mask(image: Image.Image) -> Image.Image:
     """Return the mask as grey values; white is repainted."""
     image = _to_8_bit(image)
     if image.has_transparency_data:  # what cannot be seen is not white
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("L")
-    return _without_metadata(image.convert("L"))
+        image = _laid_on("black", _in_mode("RGBA", image))
+    return _without_metadata(_in_mode("L", image))
+
+
+def _laid_on(colour: str, rgba: Image.Image) -> Image.Image:
+    background = Image.new("RGB", rgba.size, colour)
+    background.paste(rgba, mask=rgba)
+    return background
+
+
+def _in_mode(mode: str, image: Image.Image) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # convert() copies even when there is nothing to do
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -129,13 +152,13 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return image.convert("I").point(lambda value: value / 256).convert("L")
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "CMYK", "L"):
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    if not profile:
         return image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB", inPlace=image.mode == "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image  # a broken profile says nothing about the pixels
     return converted or image

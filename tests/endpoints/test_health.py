@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from shared.db.workers import WorkerState
+from shared.schemas import ReadyRead
+from tests.endpoints.conftest import ServerFactory
+from tests.endpoints.server import Server
+
+
+def ready(server: Server) -> tuple[int, ReadyRead]:
+    response = server.client.get("/health/ready")
+    return response.status_code, ReadyRead.model_validate_json(response.content)
+
+
+def test_health_is_ok_whatever_else_is_away(start_server: ServerFactory, tmp_path: Path):
+    # given
+    server = start_server(worker=False, redis_url=f"unix://{tmp_path}/nobody.sock")
+
+    # when
+    response = server.client.get("/health")
+
+    # then
+    assert response.status_code == 200
+    assert response.json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("state", [WorkerState.WARMING, WorkerState.IDLE, WorkerState.BUSY])
+def test_with_every_part_there_it_is_ready(server: Server, state: WorkerState):
+    # given
+    server.worker.beat(state)
+
+    # when
+    status, parts = ready(server)
+
+    # then
+    assert status == 200
+    assert (parts.ready, parts.database, parts.broker, parts.worker) == (True, "ok", "ok", state)
+    assert parts.worker_heartbeat_age_seconds is not None
+    assert 0 <= parts.worker_heartbeat_age_seconds < 15
+
+
+def test_a_worker_that_still_starts_is_not_ready(server: Server):
+    # given
+    server.worker.beat(WorkerState.STARTING)
+
+    # then
+    status, parts = ready(server)
+    assert (status, parts.ready, parts.worker) == (503, False, "starting")
+
+
+def test_without_any_worker_ever_it_is_not_ready(start_server: ServerFactory):
+    # given
+    server = start_server(worker=False)
+
+    # then
+    status, parts = ready(server)
+    assert (status, parts.ready, parts.worker) == (503, False, "none has started yet")
+    assert (parts.database, parts.broker, parts.worker_heartbeat_age_seconds) == ("ok", "ok", None)
+
+
+@pytest.mark.parametrize(("ago", "status"), [(timedelta(seconds=10), 200), (timedelta(seconds=16), 503)])
+def test_a_worker_counts_for_fifteen_seconds_after_its_last_heartbeat(server: Server, ago: timedelta, status: int):
+    # given
+    server.worker.beat(WorkerState.BUSY, ago)
+
+    # then
+    found, parts = ready(server)
+    assert found == status
+    assert parts.worker == ("busy" if status == 200 else "offline")
+    assert parts.worker_heartbeat_age_seconds is not None
+    assert parts.worker_heartbeat_age_seconds >= ago.total_seconds()
+
+
+def test_a_worker_that_left_in_good_order_is_offline(server: Server):
+    # given
+    server.worker.leave()
+
+    # then
+    status, parts = ready(server)
+    assert (status, parts.worker) == (503, "offline")
+
+
+def test_a_broker_that_is_away_is_named(start_server: ServerFactory, tmp_path: Path):
+    # given
+    server = start_server(redis_url=f"unix://{tmp_path}/nobody.sock")
+
+    # then
+    status, parts = ready(server)
+    assert (status, parts.ready, parts.database, parts.broker, parts.worker) == (503, False, "ok", "no answer", "idle")
+
+
+def test_a_database_that_is_away_is_named_and_other_requests_get_503(server: Server):
+    # given: the schema is gone, as on a disk that was swapped
+    with server.database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE workers RENAME TO gone")
+
+    # when
+    status, parts = ready(server)
+    answer = server.client.get("/api/models")
+
+    # then
+    assert (status, parts.ready, parts.worker, parts.broker) == (503, False, "unknown", "ok")
+    assert "workers" in parts.database
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "database_unavailable"
+    assert answer.headers["Retry-After"]
+    assert "SELECT" not in answer.text
