@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8, help="pairs of blocks")
     parser.add_argument("--jobs", type=int, default=3, help="jobs in a block")
     parser.add_argument("--side", type=int, default=512, help="width and height in pixels")
-    parser.add_argument("--steps", type=int, default=8, help="denoising steps, at least")
+    parser.add_argument("--steps", type=int, default=10, help="denoising steps, at least")
     options = parser.parse_args()
     params: dict[str, Any] = {"prompt": "a red circle on a blue background", "guidance_scale": 0.0}
     params |= {"width": options.side, "height": options.side, "num_inference_steps": options.steps}

@@ -105,8 +105,11 @@ def main() -> None:
         "waiters_answered": len(statuses),
         "jobs_still_queued_or_running": sum(status in ("queued", "running") for status in statuses),
     }
-    worst = percentile(waiting + answered, 99)
-    emit("waiters", figures, [Target(f"/health with {len(job_ids)} waiters, p99", worst, TARGET_MS, "ms")])
+    targets = [
+        Target(f"/health while {len(job_ids)} wait, p99", percentile(waiting, 99), TARGET_MS, "ms"),
+        Target(f"/health while {len(job_ids)} are answered at once, p99", percentile(answered, 99), TARGET_MS, "ms"),
+    ]
+    emit("waiters", figures, targets)
 
 
 def _until_running(client: Client, job_id: str) -> None:
