@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from shared.domain.errors import GenerationError, ServiceError
+from shared.domain.errors import GenerationError, RequestError, ServiceError
 from shared.schemas import ErrorBody
 
 log = structlog.get_logger(__name__)
 
-_HTTP_CODES: Final = {
-    400: "bad_request",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "upload_too_large",
-    415: "unsupported_media_type",
-}
+_HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
+
+_BOUNDS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "multiple_of")
+"""Where pydantic says by which limit a value was refused."""
+
+_MAX_PROBLEMS: Final = 8
+MAX_FIELD_CHARACTERS: Final = 64
+"""How much of a field's name an answer repeats; an unknown one may be of any length."""
 
 ERROR_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": ErrorBody, "description": description}
@@ -63,48 +64,70 @@ def install_error_handlers(app: FastAPI) -> None:
     """Make every error of ``app`` look the same."""
 
     @app.exception_handler(JobFailed)
-    async def failed(_request: Request, error: JobFailed) -> JSONResponse:
+    async def failed(_request: Request, error: JobFailed) -> Response:
         return _answer(error.failed_status_code, error.failed_code, error.message, error.details)
 
     @app.exception_handler(ServiceError)
-    async def service(_request: Request, error: ServiceError) -> JSONResponse:
-        headers = {}
-        if (seconds := error.details.get("retry_after_seconds")) is not None:
-            headers["Retry-After"] = str(seconds)
-        return _answer(error.status_code, error.code, error.message, error.details, headers)
+    async def service(_request: Request, error: ServiceError) -> Response:
+        return error_answer(error)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        problems = [_problem(item) for item in error.errors()]
+    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+        problems = [_problem(item) for item in error.errors()[:_MAX_PROBLEMS]]
         message = "; ".join(f"{item['field']}: {item['message']}" for item in problems)
-        return _answer(422, "invalid_request", message, {**problems[0], "problems": problems})
+        return _answer(422, RequestError.code, message, {**problems[0], "problems": problems})
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, error: HTTPException) -> JSONResponse:
+    async def http(_request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, ServiceError):
+            return error_answer(error.__cause__)
+        if error.status_code == 400:  # FastAPI's word for a body that it cannot parse
+            reason = error.__cause__ or error.detail
+            return error_answer(RequestError(f"body: the request cannot be parsed: {reason}", field="body"))
         code = _HTTP_CODES.get(error.status_code, "error")
-        return _answer(error.status_code, code, str(error.detail), {}, dict(error.headers or {}))
+        return _answer(error.status_code, code, str(error.detail), {}, error.headers)
 
     @app.exception_handler(OperationalError)
-    async def database(_request: Request, error: OperationalError) -> JSONResponse:
+    async def database(_request: Request, error: OperationalError) -> Response:
         log.exception("database does not answer", action="database_failed", exc_info=error)
         return _answer(
             503, "database_unavailable", "The database does not answer; try again.", {}, {"Retry-After": "5"}
         )
 
     @app.exception_handler(OSError)
-    async def disk(_request: Request, error: OSError) -> JSONResponse:
+    async def disk(_request: Request, error: OSError) -> Response:
         log.exception("media directory does not answer", action="storage_failed", exc_info=error)
         return _answer(
             507, "storage_failed", f"The server cannot write or read pictures: {error.strerror or error}.", {}
         )
 
+    @app.exception_handler(Exception)
+    async def bug(_request: Request, _error: Exception) -> Response:
+        return _answer(500, "internal_error", "The server made a mistake; its log says which.", {})
+
+
+def error_answer(error: ServiceError) -> Response:
+    """Return the answer that an error of this application stands for."""
+    headers = {}
+    if (seconds := error.details.get("retry_after_seconds")) is not None:
+        headers["Retry-After"] = str(seconds)
+    return _answer(error.status_code, error.code, error.message, error.details, headers)
+
 
 def _problem(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return field, message and limits of one validation error, without echoing the input."""
-    path: Sequence[Any] = [part for part in item["loc"] if part not in ("body", "query", "path")]
-    context = {key: value for key, value in item.get("ctx", {}).items() if isinstance(value, int | float | str)}
-    message = item["msg"].removeprefix("Value error, ")
-    return {"field": ".".join(map(str, path)) or "body", "message": message, **context}
+    """Return field, message and limit of one validation error, without echoing the input."""
+    context = item.get("ctx", {})
+    if item["type"] == "json_invalid":
+        return {"field": "body", "message": f"this is no JSON: {context.get('error', item['msg'])}"}
+    problem = {"field": _field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")}
+    limit = next((context[bound] for bound in _BOUNDS if bound in context), None)
+    return problem if limit is None else {**problem, "limit": limit}
+
+
+def _field(location: Sequence[Any]) -> str:
+    """Return the name of a field, not all of it when it is long: an unknown one is the caller's own text."""
+    name = ".".join(str(part) for part in location if part not in ("body", "query", "path", "header")) or "body"
+    return name[:MAX_FIELD_CHARACTERS]
 
 
 def _answer(
@@ -113,6 +136,8 @@ def _answer(
     message: str,
     details: Mapping[str, Any],
     headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
+) -> Response:
     body = {"error": {"code": code, "message": message, "details": dict(details)}}
-    return JSONResponse(body, status_code=status, headers=dict(headers or {}))
+    # A caller's text may hold lone surrogates, which no UTF-8 has.
+    content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    return Response(content, status_code=status, headers=headers, media_type="application/json")

@@ -10,6 +10,7 @@ import redis
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from api.body_limit import BodyLimit
 from api.deps import Services
 from api.errors import install_error_handlers
 from api.routes import health, images, jobs, models, submit
@@ -20,7 +21,7 @@ from api.services.reconciler import Reconciler
 from api.services.submission import SubmissionService
 from api.services.waiting import JobWatcher
 from api.version import VERSION
-from shared.broker.app import make_celery
+from shared.broker.app import make_ringing_celery
 from shared.broker.publish import Doorbell
 from shared.broker.urls import redis_url
 from shared.channel.progress import ProgressChannel
@@ -42,9 +43,9 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         version=VERSION,
         description="Text to image, Kontext editing and Fill behind a durable job queue.",
         lifespan=_lifespan(settings),
-        max_body_size=settings.max_upload_bytes,
         form_limits={"max_files": 2, "max_fields": 16, "max_part_size": 65_536},
     )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
@@ -66,7 +67,7 @@ def _lifespan(settings: ApiSettings):  # type: ignore[no-untyped-def]  # the typ
         check_schema(database)
         channel = ProgressChannel(settings.resolved_redis_url)
         broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
-        doorbell = Doorbell(make_celery(settings.resolved_redis_url))
+        doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
         repository, workers = JobRepository(database), WorkerRepository(database)
         storage = LocalMediaStorage(settings.media_dir)
         model_service, watcher = ModelService(workers), JobWatcher(repository)

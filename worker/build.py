@@ -107,8 +107,15 @@ class GpuWorker:
 def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
     """Return the local FLUX generator and what it can run; imports torch."""
     from worker.generators.flux_local import FluxLocalGenerator
+    from worker.generators.unavailable import UnavailableGenerator
+    from worker.pipelines.device import DeviceUnavailable
     from worker.pipelines.resident import pipeline_store
-    from worker.pipelines.selection import worker_report
+    from worker.pipelines.selection import nothing_runs, worker_report
 
-    store = pipeline_store()
-    return FluxLocalGenerator(store), worker_report(WorkerSettings(), store.device, store.weights)
+    settings = WorkerSettings()
+    try:
+        store = pipeline_store()
+    except DeviceUnavailable as error:
+        log.error("no generator", action="no_device", error=str(error))
+        return UnavailableGenerator(str(error)), nothing_runs(settings, str(error))
+    return FluxLocalGenerator(store), worker_report(settings, store.device, store.weights)

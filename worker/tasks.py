@@ -5,17 +5,23 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
-from typing import Any
+import time
+from typing import Any, Final
 
 import structlog
 from celery import Celery, signals
 
 from shared.broker.names import TASKS
+from shared.db.engine import open_database
+from shared.db.migrate import SchemaMismatch, check_schema
+from shared.domain.errors import ServiceError
 from shared.logging import configure_logging
 from shared.settings import WorkerSettings
 from worker.build import GpuWorker, MakeGenerator
 
 log = structlog.get_logger(__name__)
+
+_RESTART_PAUSE_SECONDS: Final = 2.0
 
 
 class WorkerProcess:
@@ -45,17 +51,35 @@ class WorkerProcess:
         return self._worker.run_next()
 
     def _on_parent_start(self, **_: Any) -> None:
-        # Imported once, before the fork: a respawned child is ready seconds earlier. No CUDA call is made.
-        importlib.import_module("worker.generators.flux_local")
+        # Celery logs and swallows errors of signal handlers; SystemExit is the one that ends the process.
+        try:
+            self._check_start()
+        except (ServiceError, SchemaMismatch) as error:
+            raise SystemExit(f"The worker cannot start: {error}") from error
 
     def _on_child_start(self, **_: Any) -> None:
         worker = GpuWorker(self._settings, self._make_generator, self._shutting_down.is_set)
-        worker.start()
+        try:
+            worker.start()
+        except Exception as error:  # a child without a worker must not answer doorbells
+            log.exception("the GPU worker did not start", action="start_failed")
+            time.sleep(_RESTART_PAUSE_SECONDS)
+            raise SystemExit(1) from error
         self._worker = worker
 
     def _on_child_end(self, **_: Any) -> None:
         if self._worker is not None:
             self._worker.close()
+
+    def _check_start(self) -> None:
+        """Find what no respawn can mend before there is a child, and import torch once for all children."""
+        # Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
+        selection = importlib.import_module("worker.pipelines.selection")
+        importlib.import_module("worker.generators.flux_local")
+        selection.check_settings(self._settings)
+        database = open_database(self._settings.resolved_database_url)
+        check_schema(database)
+        database.dispose()
 
     def _on_shutdown(self, **_: Any) -> None:
         log.info("shutting down: the running job goes back to the queue", action="shutdown", pid=os.getpid())

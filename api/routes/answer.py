@@ -54,7 +54,7 @@ WishDep = Annotated[Wish, Depends()]
 
 def _preferred_wait(prefer: str | None) -> float | None:
     """Return the seconds of an RFC 7240 ``Prefer: wait=N`` header."""
-    found = re.search(r"\bwait=(\d{1,6})\b", prefer or "")
+    found = re.search(r"\bwait=(\d+)\b", prefer or "")
     return float(found.group(1)) if found else None
 
 

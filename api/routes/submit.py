@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Form, Response, UploadFile
+from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from api.deps import Services, ServicesDep
-from api.errors import error_responses
+from api.errors import MAX_FIELD_CHARACTERS, error_responses
 from api.routes.answer import WishDep, submit_and_answer
 from api.services.submission import Submission
 from api.services.uploads import Picture, read_picture
+from shared.domain.errors import RequestError, UnsupportedMediaType
 from shared.domain.params import InputRole, JobKind
 from shared.schemas import JobRead, JobWithImage, TextGenerateRequest, UploadRequest
 
 router = APIRouter(prefix="/api", tags=["submit"])
+
+_JSON: Final = "application/json"
+_FORM: Final = "multipart/form-data"
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": JobWithImage | JobRead, "description": "the job ended within `wait`"},
@@ -39,7 +44,40 @@ class FillRequest(UploadRequest):
     mask: UploadFile = Field(description="same size; white is repainted, black is kept")
 
 
-@router.post("/generate", status_code=202, responses=_ANSWERS, response_model=JobWithImage | JobRead)
+class Takes:
+    """A dependency that refuses bodies of another content type, and forms that give a field twice."""
+
+    def __init__(self, media_type: str) -> None:
+        self._media_type = media_type
+
+    async def __call__(self, request: Request) -> None:
+        """Check one request; its body is read already.
+
+        Raises:
+          UnsupportedMediaType: it is of another type.
+          RequestError: it is a form and gives a field twice.
+        """
+        sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if sent != self._media_type:
+            raise UnsupportedMediaType(
+                f"Content-Type is {sent or 'missing'}; this route takes {self._media_type}.",
+                field="Content-Type",
+                limit=self._media_type,
+            )
+        if self._media_type == _FORM:
+            times = Counter(name for name, _ in (await request.form()).multi_items())
+            if repeated := next((name for name in times if times[name] > 1), None):
+                field = repeated[:MAX_FIELD_CHARACTERS]
+                raise RequestError(f"{field}: given {times[repeated]} times; once is enough.", field=field, limit=1)
+
+
+@router.post(
+    "/generate",
+    status_code=202,
+    responses=_ANSWERS,
+    response_model=JobWithImage | JobRead,
+    dependencies=[Depends(Takes(_JSON))],
+)
 async def generate(
     body: TextGenerateRequest, services: ServicesDep, wish: WishDep, response: Response
 ) -> JobRead | JobWithImage:
@@ -48,9 +86,15 @@ async def generate(
     return await submit_and_answer(services, submission, wish, response)
 
 
-@router.post("/edit", status_code=202, responses=_ANSWERS, response_model=JobWithImage | JobRead)
+@router.post(
+    "/edit",
+    status_code=202,
+    responses=_ANSWERS,
+    response_model=JobWithImage | JobRead,
+    dependencies=[Depends(Takes(_FORM))],
+)
 async def edit(
-    form: Annotated[EditRequest, Form(media_type="multipart/form-data")],
+    form: Annotated[EditRequest, Form(media_type=_FORM)],
     services: ServicesDep,
     wish: WishDep,
     response: Response,
@@ -61,9 +105,15 @@ async def edit(
     return await submit_and_answer(services, submission, wish, response)
 
 
-@router.post("/fill", status_code=202, responses=_ANSWERS, response_model=JobWithImage | JobRead)
+@router.post(
+    "/fill",
+    status_code=202,
+    responses=_ANSWERS,
+    response_model=JobWithImage | JobRead,
+    dependencies=[Depends(Takes(_FORM))],
+)
 async def fill(
-    form: Annotated[FillRequest, Form(media_type="multipart/form-data")],
+    form: Annotated[FillRequest, Form(media_type=_FORM)],
     services: ServicesDep,
     wish: WishDep,
     response: Response,

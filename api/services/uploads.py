@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,29 +37,46 @@ def read_picture(data: bytes, role: InputRole, field: str, max_pixels: int) -> P
     """
     if not data:
         raise MediaError(f"{field}: the file is empty.", field=field)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked below
-        image = _open(data, field)
-        _check_size(image, field, max_pixels)
-        _decode(image, field)
-        notes: list[str] = []
-        upright = ImageOps.exif_transpose(image)
+    image = _open(data, field, max_pixels)
+    _check_size(image, field, max_pixels)
+    notes: list[str] = []
+    with _hostile(field, "the picture is damaged or cut off"):
+        image.load()
+        upright = _upright(image)
         clean = _to_mask(upright) if role is InputRole.MASK else _to_rgb(upright, field, notes)
     buffer = io.BytesIO()
     clean.save(buffer, "PNG", compress_level=1)
     return Picture(role, clean.width, clean.height, buffer.getvalue(), tuple(notes))
 
 
-def _open(data: bytes, field: str) -> Image.Image:
+@contextmanager
+def _hostile(field: str, problem: str) -> Iterator[None]:
+    """Turn whatever Pillow stumbles over into a ``MediaError``: its parsers raise nearly anything on bad bytes."""
     try:
-        return Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
-    except UnidentifiedImageError:
-        accepted = ", ".join(ACCEPTED_FORMATS)
-        raise MediaError(
-            f"{field}: this is no picture in an accepted format ({accepted}).", field=field, accepted=ACCEPTED_FORMATS
-        ) from None
-    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise MediaError(f"{field}: the file cannot be read as a picture ({error}).", field=field) from error
+        yield
+    except MediaError:
+        raise
+    except Exception as error:
+        raise MediaError(f"{field}: {problem} ({error or type(error).__name__}).", field=field) from error
+
+
+def _open(data: bytes, field: str, max_pixels: int) -> Image.Image:
+    with _hostile(field, "the file cannot be read as a picture"):
+        try:
+            return Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
+        except UnidentifiedImageError:
+            accepted = ", ".join(ACCEPTED_FORMATS)
+            raise MediaError(
+                f"{field}: this is no picture in an accepted format ({accepted}).",
+                field=field,
+                accepted=ACCEPTED_FORMATS,
+            ) from None
+        except Image.DecompressionBombError:
+            raise MediaError(
+                f"{field}: the picture has far more than {max_pixels} pixels, the limit.",
+                field=field,
+                limit=max_pixels,
+            ) from None
 
 
 def _check_size(image: Image.Image, field: str, max_pixels: int) -> None:
@@ -75,15 +93,15 @@ def _check_size(image: Image.Image, field: str, max_pixels: int) -> None:
             field=field,
             limit=max_pixels,
         )
-    if getattr(image, "n_frames", 1) > 1:
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a phone's JPEG, with a second view behind it
         raise MediaError(f"{field}: animated pictures are not accepted; send one frame.", field=field)
 
 
-def _decode(image: Image.Image, field: str) -> None:
+def _upright(image: Image.Image) -> Image.Image:
     try:
-        image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise MediaError(f"{field}: the picture is damaged or cut off ({error}).", field=field) from error
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001  # EXIF that cannot be read says nothing about the pixels
+        return image
 
 
 def _to_rgb(image: Image.Image, field: str, notes: list[str]) -> Image.Image:

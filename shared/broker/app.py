@@ -22,6 +22,12 @@ _TRANSPORT_OPTIONS: Final = {
     "health_check_interval": 25,
 }
 
+_RING_OPTIONS: Final = {
+    **_TRANSPORT_OPTIONS,
+    "socket_timeout": 2.0,
+    "max_retries": 0,  # the default tries for 6 s to connect; who rings does not wait, the reconciler rings again
+}
+
 
 def make_celery(url: str) -> Celery:
     """Return a Celery app on this broker that only carries job ids."""
@@ -51,4 +57,11 @@ def make_celery(url: str) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options=_TRANSPORT_OPTIONS,
     )
+    return app
+
+
+def make_ringing_celery(url: str) -> Celery:
+    """Return a Celery app for a process that only rings: it gives a broker two seconds, and tries once."""
+    app = make_celery(url)
+    app.conf.broker_transport_options = _RING_OPTIONS
     return app

@@ -114,7 +114,7 @@ def _check_limits(spec: PipelineSpec, params: BaseParams) -> None:
         _at_most(spec, field, side, limits.max_side)
     if params.width * params.height > limits.max_pixels:
         raise CapabilityError(
-            f"{params.width}x{params.height} is {params.width * params.height} pixels; "
+            f"width x height is {params.width}x{params.height} = {params.width * params.height} pixels; "
             f"{spec.model} takes at most {limits.max_pixels}.",
             field="width",
             limit=limits.max_pixels,
@@ -123,4 +123,12 @@ def _check_limits(spec: PipelineSpec, params: BaseParams) -> None:
 
 def _at_most(spec: PipelineSpec, field: str, value: float, limit: float) -> None:
     if value > limit:
-        raise CapabilityError(f"{field} is {value:g}; {spec.model} takes at most {limit:g}.", field=field, limit=limit)
+        raise CapabilityError(
+            f"{field} is {_written(value)}; {spec.model} takes at most {limit:g}.", field=field, limit=limit
+        )
+
+
+def _written(value: float) -> str:
+    """Return a number as a person writes it; JSON's integers may have thousands of digits, too many for a float."""
+    digits = f"{value:g}" if isinstance(value, float) else str(value)
+    return digits if len(digits) <= 20 else f"a number of {len(digits)} digits"

@@ -5,7 +5,8 @@
     ServiceError                     code, status_code, retryable
       RequestError             422   the caller can mend it; details name the field and the limit
         MediaError             422   an upload that is no usable picture
-        UploadTooLarge         413   an upload above the limit
+        UploadTooLarge         413   a request body above the limit
+        UnsupportedMediaType   415   a body of another content type than the route takes
         CapabilityError        422   this model cannot do that
         UnknownModel           422   no such model in the catalog
       NotFound                 404   no such job or image
@@ -54,10 +55,17 @@ class MediaError(RequestError):
 
 
 class UploadTooLarge(RequestError):
-    """An uploaded file is larger than the limit."""
+    """The request with its uploads is larger than the limit."""
 
     code = "upload_too_large"
     status_code = 413
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is of another content type than the route takes."""
+
+    code = "unsupported_media_type"
+    status_code = 415
 
 
 class CapabilityError(RequestError):

@@ -9,6 +9,7 @@ import psutil
 import pytest
 import redis
 
+from cli.client import JobNotSucceeded
 from shared.domain.status import JobStatus
 from tests.stack import RunningStack, wait_for
 
@@ -124,3 +125,21 @@ def test_a_data_dir_with_a_long_path_works(tmp_path):
     data_dir = tmp_path / ("long-" * 30)
     with RunningStack(data_dir, "--no-flower") as stack, stack.client() as client:
         client.wait(client.generate("a red circle").id, timeout_seconds=60)
+
+
+def test_a_device_that_is_not_there_is_told_to_whoever_asks(data_dir):
+    with RunningStack(data_dir, "--no-flower", env={"FLUX_DEVICE": "cuda"}) as stack, stack.client() as client:
+        assert "torch sees no CUDA device" in client.models().device
+        with pytest.raises(JobNotSucceeded) as failed:
+            client.wait(client.generate("a red circle").id, timeout_seconds=60)
+        assert failed.value.job.error.code == "model_unavailable"
+        assert "torch sees no CUDA device" in failed.value.job.error.message
+
+
+def test_a_wrong_model_setting_stops_the_worker_in_words(data_dir):
+    stack = RunningStack(data_dir, "--no-flower", env={"FLUX_MODEL": "sdxl"})
+    stack.start()
+    log = data_dir / "logs" / "worker.log"
+    wait_for(lambda: log.exists() and "There is no model 'sdxl'" in log.read_text(), "the log says why", seconds=60)
+    wait_for(lambda: "worker ended with code 1" in stack.read_output(), "up says so", seconds=60)
+    stack.__exit__()

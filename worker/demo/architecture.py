@@ -43,7 +43,7 @@ TRANSFORMERS: dict[str, TransformerShape] = {
 def make_transformer(model: str) -> FluxTransformer2DModel:
     """Build one of the three transformers with random weights."""
     shape = TRANSFORMERS[model]
-    return FluxTransformer2DModel(  # type: ignore[no-untyped-call]
+    return FluxTransformer2DModel(
         in_channels=shape.in_channels,
         out_channels=TOKEN_CHANNELS,
         num_layers=2,
@@ -59,9 +59,7 @@ def make_transformer(model: str) -> FluxTransformer2DModel:
 
 def make_scheduler() -> FlowMatchEulerDiscreteScheduler:
     """Build the scheduler of all three: evenly spaced noise levels, as schnell's."""
-    return FlowMatchEulerDiscreteScheduler(  # type: ignore[no-untyped-call]
-        num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=False
-    )
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=False)
 
 
 def make_t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
@@ -103,7 +101,7 @@ def make_clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 def make_autoencoder() -> AutoencoderKL:
     """Build the autoencoder with random weights: 8x8 pixels become one place of 16 channels."""
-    return AutoencoderKL(  # type: ignore[no-untyped-call]
+    return AutoencoderKL(
         in_channels=3,
         out_channels=3,
         down_block_types=("DownEncoderBlock2D",) * 4,

@@ -9,7 +9,7 @@ from transformers import CLIPTokenizer, T5Tokenizer
 
 from worker.demo.vocabulary import VOCABULARY
 
-MAX_SEQUENCE_LENGTH = 32
+MAX_SEQUENCE_LENGTH = 24
 """Tokens of a prompt: pass it as `max_sequence_length`, since the pipelines' 512 are slow and untrained."""
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
@@ -25,7 +25,7 @@ def make_clip_tokenizer() -> CLIPTokenizer:
     ids = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(
         vocab=ids,
-        merges=merges,  # type: ignore[arg-type]  # annotated as strings, wanted as pairs
+        merges=merges,  # annotated as strings, wanted as pairs
         model_max_length=MAX_SEQUENCE_LENGTH,
     )
 

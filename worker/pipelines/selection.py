@@ -5,7 +5,7 @@ from __future__ import annotations
 from shared.catalog import CATALOG, DEFAULT_DEMO_MODELS, DEFAULT_REAL_MODELS, find_model
 from shared.domain.errors import CapabilityError
 from shared.domain.params import JobKind
-from shared.domain.report import DefaultModel, WorkerReport
+from shared.domain.report import DefaultModel, ModelReport, WorkerReport
 from shared.settings import WorkerSettings
 from worker.pipelines.device import Device
 from worker.pipelines.weights import Weights
@@ -24,16 +24,44 @@ def worker_report(settings: WorkerSettings, device: Device, weights: Weights) ->
     )
 
 
+def nothing_runs(settings: WorkerSettings, reason: str) -> WorkerReport:
+    """Return the report of a worker that can run no model, for one reason."""
+    return WorkerReport(
+        device=reason,
+        models=tuple(ModelReport(model=model, available=False, reason=reason) for model in CATALOG),
+        defaults={
+            kind: _chosen(kind, variable, model)
+            if model
+            else DefaultModel(model=DEFAULT_REAL_MODELS[kind], reason=reason)
+            for kind, (variable, model) in _wanted(settings).items()
+        },
+    )
+
+
+def check_settings(settings: WorkerSettings) -> None:
+    """Return if every ``FLUX_..._MODEL`` setting names a model of its kind.
+
+    Raises:
+      UnknownModel, CapabilityError: one does not.
+    """
+    for kind, (variable, model) in _wanted(settings).items():
+        if model:
+            _chosen(kind, variable, model)
+
+
 def default_models(settings: WorkerSettings, device: Device, weights: Weights) -> dict[JobKind, DefaultModel]:
     """Return the default per kind: the setting, else FLUX if it can run here, else the demo model."""
-    wanted = {
+    return {
+        kind: _chosen(kind, variable, model) if model else _automatic(kind, device, weights)
+        for kind, (variable, model) in _wanted(settings).items()
+    }
+
+
+def _wanted(settings: WorkerSettings) -> dict[JobKind, tuple[str, str | None]]:
+    return {
         JobKind.GENERATE: ("FLUX_MODEL", settings.model),
         JobKind.EDIT: ("FLUX_EDIT_MODEL", settings.edit_model),
         JobKind.FILL: ("FLUX_FILL_MODEL", settings.fill_model),
-    }
-    return {
-        kind: _chosen(kind, variable, model) if model else _automatic(kind, device, weights)
-        for kind, (variable, model) in wanted.items()
     }
 
 

@@ -1,0 +1,128 @@
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from worker.demo.family import make_family
+from worker.demo.tokenization import word_pieces
+from worker.demo.training.flow import Flow
+from worker.demo.training.inherit import fill_from_demo, kontext_from_demo
+from worker.demo.training.latent_bank import LatentBank
+from worker.demo.training.optimiser import orthogonalise, parameter_groups
+from worker.demo.training.stage import Machine, Plan, Stage, learning_rate
+from worker.demo.training.words import share_spellings
+
+CPU = Machine(torch.device("cpu"), autocast=False)
+
+
+def toy_stage(directory: Path, steps: int, name: str = "toy") -> Stage:
+    torch.manual_seed(0)
+    network = nn.ModuleDict({"line": nn.Linear(3, 1)})
+
+    def loss(step: int) -> torch.Tensor:
+        inputs = torch.randn(16, 3)
+        return (network["line"](inputs) - inputs.sum(dim=1, keepdim=True)).square().mean()
+
+    plan = Plan(steps=steps, batch=16, learning_rate=0.05, warm_up_steps=5, average_decay=0.9)
+    return Stage(name=name, plan=plan, machine=CPU, networks=network, loss=loss, directory=directory)
+
+
+def test_a_resumed_stage_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
+    unbroken = toy_stage(tmp_path, 60, "unbroken")
+    unbroken.run()
+    broken = toy_stage(tmp_path, 60, "broken")
+    whole_loss = broken.loss
+
+    def stop_at_30(step: int) -> torch.Tensor:
+        if step == 30:
+            raise KeyboardInterrupt
+        return whole_loss(step)
+
+    broken.loss = stop_at_30
+    broken.save_every_seconds = 0.0
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    resumed = toy_stage(tmp_path, 60, "broken")
+    resumed.run()
+    for name, weight in unbroken.networks.state_dict().items():
+        assert torch.equal(weight, resumed.networks.state_dict()[name])
+    assert torch.allclose(resumed.networks["line"].weight, torch.ones(1, 3), atol=0.1)
+
+
+def test_a_finished_stage_does_not_run_again(tmp_path: Path) -> None:
+    toy_stage(tmp_path, 10).run()
+    again = toy_stage(tmp_path, 10)
+    again.loss = partial(pytest.fail, "trained a finished stage")
+    again.run()
+    assert not again.networks.training
+
+
+def test_learning_rate_warms_up_and_cools_down() -> None:
+    plan = Plan(steps=1000, batch=1, learning_rate=0.5, warm_up_steps=100)
+    assert learning_rate(plan, 0) == pytest.approx(0.005)
+    assert learning_rate(plan, 100) == pytest.approx(0.5)
+    assert learning_rate(plan, 1000) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
+def test_orthogonalised_matrices_have_even_singular_values(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalise(torch.randn(3, *shape)))
+    assert values.min() > 0.4
+    assert values.max() < 1.4
+
+
+def test_block_matrices_are_told_from_embeddings_and_ends() -> None:
+    family = make_family()
+    outer, inner = parameter_groups(nn.ModuleDict({"t5": family.text_encoder_2, "flux": family.transformers["demo"]}))
+    assert {weight.shape[-1] for weight in inner["params"]} <= {128, 256, 512, 640}
+    assert any(weight is family.text_encoder_2.shared.weight for weight in outer["params"])
+    assert any(weight is family.transformers["demo"].proj_out.weight for weight in outer["params"])
+    assert any(
+        weight is family.transformers["demo"].transformer_blocks[0].attn.to_q.weight for weight in inner["params"]
+    )
+
+
+@pytest.mark.parametrize("kind", ["generate", "kontext", "fill"])
+def test_each_loss_reaches_its_transformer_and_is_repeatable(kind: str) -> None:
+    family = make_family()
+    flow = Flow(family, LatentBank(1, CPU.device), CPU, batch=4, sparse_until=10)
+    loss = getattr(flow, f"{kind}_loss")
+    values = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        values.append(loss(3))
+    assert values[0].item() == values[1].item()
+    values[0].backward()
+    transformer = family.transformers["demo" if kind == "generate" else f"demo-{kind}"]
+    assert all(weight.grad is not None for weight in transformer.proj_out.parameters())
+    assert transformer.x_embedder.weight.grad.abs().sum() > 0
+
+
+@torch.no_grad()
+def test_kontext_and_fill_begin_as_demo() -> None:
+    family = make_family()
+    models = family.transformers
+    kontext_from_demo(models["demo-kontext"], models["demo"])
+    fill_from_demo(models["demo-fill"], models["demo"])
+    tokens, words = torch.randn(1, 4, 64), torch.randn(1, 5, 128)
+    ids = {"img_ids": torch.zeros(4, 3), "txt_ids": torch.zeros(5, 3)}
+    common = {"encoder_hidden_states": words, "pooled_projections": torch.randn(1, 128), **ids}
+    time, guidance = torch.tensor([0.5]), torch.tensor([30.0])
+    demo = models["demo"](tokens, timestep=time, **common).sample
+    kontext = models["demo-kontext"](tokens, timestep=time, guidance=guidance, **common).sample
+    wide = torch.cat([tokens, torch.randn(1, 4, 320)], dim=2)
+    fill = models["demo-fill"](wide, timestep=time, guidance=guidance, **common).sample
+    assert torch.allclose(demo, kontext, atol=1e-5)
+    assert torch.allclose(demo, fill, atol=1e-5)
+
+
+def test_every_spelling_means_the_same_to_t5() -> None:
+    family = make_family()
+    share_spellings(family)
+    table = family.text_encoder_2.shared.weight
+    ids = [family.tokenizer_2.get_vocab()[piece] for piece in word_pieces("circle")]
+    assert len(ids) == 6
+    assert all(torch.equal(table[ids[0]], table[index]) for index in ids)

