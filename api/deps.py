@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from api.services.health import HealthService
 from api.services.models import ModelService
 from api.services.queries import JobQueries
+from api.services.queue import QueueService
 from api.services.submission import SubmissionService
 from api.services.uploads import UploadReader
 from api.services.waiting import JobWatcher
@@ -27,6 +28,7 @@ class Services:
     queries: JobQueries
     watcher: JobWatcher
     models: ModelService
+    queue: QueueService
     health: HealthService
     storage: MediaStorage
 

@@ -16,6 +16,7 @@ from shared.domain.errors import (
     CapabilityError,
     CapacityError,
     GenerationError,
+    JobConflict,
     NotFound,
     NumericError,
     OutOfMemory,
@@ -42,7 +43,12 @@ MAX_FIELD_CHARACTERS: Final = 64
 
 _DOCUMENTED: Final[Mapping[int, tuple[str, str, str, Mapping[str, Any]]]] = {
     404: ("no such thing", NotFound.code, "There is no job 'job_1'.", {"id": "job_1"}),
-    409: ("the job was cancelled while the caller waited", JOB_CANCELLED, "The job was cancelled.", {"job": {}}),
+    409: (
+        "the job's status does not allow it, or it was cancelled while the caller waited",
+        JobConflict.code,
+        "Job job_1 is running; only a waiting job can be changed.",
+        {"status": "running"},
+    ),
     413: (
         "the request is larger than the limit",
         UploadTooLarge.code,

@@ -13,10 +13,11 @@ from fastapi.middleware.cors import CORSMiddleware
 from api.body_limit import BodyLimit
 from api.deps import Services
 from api.errors import install_error_handlers
-from api.routes import health, images, jobs, models, submit
+from api.routes import health, images, jobs, models, queue, submit
 from api.services.health import HealthService
 from api.services.models import ModelService
 from api.services.queries import JobQueries
+from api.services.queue import QueueService
 from api.services.reconciler import Reconciler
 from api.services.submission import SubmissionService
 from api.services.uploads import UploadReader
@@ -30,6 +31,7 @@ from shared.db.claims import ClaimRepository
 from shared.db.engine import open_database
 from shared.db.jobs import JobRepository
 from shared.db.migrate import check_schema
+from shared.db.queue import QueueRepository
 from shared.db.workers import WorkerRepository
 from shared.logging import configure_logging
 from shared.settings import ApiSettings
@@ -52,10 +54,10 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         allow_origins=list(settings.cors_origins),
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["Location", "Retry-After"],
+        expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
     )
     install_error_handlers(app)
-    for routes in (submit, jobs, images, models, health):
+    for routes in (submit, jobs, queue, images, models, health):
         app.include_router(routes.router)
     return app
 
@@ -71,18 +73,22 @@ def _lifespan(settings: ApiSettings):  # type: ignore[no-untyped-def]  # the typ
         doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
         repository, workers = JobRepository(database), WorkerRepository(database)
         storage = LocalMediaStorage(settings.media_dir)
+        queue_repository, queries = QueueRepository(database), JobQueries(repository, channel, storage)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
         app.state.services = Services(
             settings=settings,
             submission=SubmissionService(repository, model_service, storage, doorbell, settings.max_queued_jobs),
             uploads=UploadReader(settings.max_image_pixels),
-            queries=JobQueries(repository, channel, storage),
+            queries=queries,
+            queue=QueueService(queue_repository, queries, doorbell),
             watcher=watcher,
             models=model_service,
             health=HealthService(database, channel, workers),
             storage=storage,
         )
-        reconciler = Reconciler(ClaimRepository(database), broker, doorbell, settings.reconcile_interval_seconds)
+        reconciler = Reconciler(
+            ClaimRepository(database), queue_repository, broker, doorbell, settings.reconcile_interval_seconds
+        )
         background = [asyncio.create_task(watcher.run()), asyncio.create_task(reconciler.run())]
         try:
             yield

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+from shared.domain.job import JobClassName, Schedule
 from shared.domain.params import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, SIDE_MULTIPLE, JobKind
 from shared.domain.status import JobStatus, Phase
 
@@ -34,10 +35,33 @@ Steps = Annotated[int, Field(ge=1, description="denoising steps; the largest val
 Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False, description="distilled guidance; 0 for schnell")]
 Side = Annotated[int, Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels, a multiple of 16")]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="image i uses seed + i; unset: drawn by the server")]
+Priority = Annotated[int, Field(ge=-100, le=100, description="lower goes first within a class, like nice")]
 NumImages = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 
 
-class TextGenerateRequest(BaseModel):
+class ScheduleFields(BaseModel):
+    """When a job may run and what goes before it; every field may be left out."""
+
+    # Lax where the rest of a JSON body is strict: JSON has neither times nor enums.
+    job_class: Annotated[JobClassName, Field(strict=False)] = JobClassName.NORMAL
+    priority: Priority = 0
+    not_before: Annotated[AwareDatetime | None, Field(strict=False, description="do not start earlier")] = None
+    deadline: Annotated[AwareDatetime | None, Field(strict=False, description="fail if not started by then")] = None
+
+    def schedule(self) -> Schedule:
+        """Return the domain's form of it."""
+        return Schedule(
+            job_class=self.job_class.job_class,
+            priority=self.priority,
+            not_before=self.not_before,
+            deadline=self.deadline,
+        )
+
+
+_NOT_PARAMS: Final = {"model", *ScheduleFields.model_fields}
+
+
+class TextGenerateRequest(ScheduleFields):
     """Text to image. The defaults are FLUX.1 [schnell]'s; a field left out takes the chosen model's own."""
 
     model_config = ConfigDict(
@@ -62,10 +86,10 @@ class TextGenerateRequest(BaseModel):
 
     def asked(self) -> dict[str, Any]:
         """Return only what the caller set, without the model."""
-        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"model"})
+        return self.model_dump(exclude_unset=True, exclude_none=True, exclude=_NOT_PARAMS)
 
 
-class UploadRequest(BaseModel):
+class UploadRequest(ScheduleFields):
     """The fields that edits and fills share; multipart, so numbers arrive as text."""
 
     model_config = ConfigDict(extra="forbid")
@@ -81,7 +105,23 @@ class UploadRequest(BaseModel):
 
     def asked(self) -> dict[str, Any]:
         """Return only what the caller set, without the model and the files."""
-        return self.model_dump(exclude_none=True, include=set(UploadRequest.model_fields) - {"model"})
+        return self.model_dump(exclude_none=True, include=set(UploadRequest.model_fields) - _NOT_PARAMS)
+
+
+class RescheduleRequest(BaseModel):
+    """What to change about a waiting job; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    job_class: JobClassName = JobClassName.NORMAL
+    priority: Priority = 0
+    not_before: AwareDatetime | None = None
+    deadline: AwareDatetime | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return the columns to change."""
+        values = self.model_dump(exclude_unset=True)
+        return values | ({"job_class": self.job_class.job_class} if "job_class" in values else {})
 
 
 class ImageResponse(BaseModel):
@@ -135,6 +175,16 @@ class TimingsRead(BaseModel):
     queue_wait_seconds: float | None
     load_seconds: float | None
     run_seconds: float | None
+
+
+class AttemptRead(BaseModel):
+    """One run of the job; ``outcome`` is how it ended, ``null`` while it runs."""
+
+    attempt: int
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    error: ErrorRead | None
 
 
 class JobUrls(BaseModel):
@@ -207,11 +257,16 @@ class JobRead(BaseModel):
     model: str
     generator: str
     params: dict[str, Any]
+    job_class: JobClassName
     priority: int
+    not_before: datetime | None
+    deadline: datetime | None
+    held: bool
     progress: ProgressRead
     queue_position: int | None
     eta_seconds: float | None
     attempt: int
+    attempts: list[AttemptRead]
     error: ErrorRead | None
     inputs: list[InputRead]
     images: list[ImageRead]
@@ -235,6 +290,21 @@ class JobPageRead(BaseModel):
 
     jobs: list[JobRead]
     next_cursor: str | None
+
+
+class QueueRead(BaseModel):
+    """The queue at one moment; ``next`` holds the first waiting jobs in the order they will run."""
+
+    paused: bool
+    counts: dict[JobStatus, int]
+    running: list[JobRead]
+    next: list[JobRead]
+
+
+class CancelledRead(BaseModel):
+    """How many jobs were cancelled."""
+
+    cancelled: int
 
 
 class ModelRead(BaseModel):

@@ -116,6 +116,9 @@ class WorkerSettings(CoreSettings):
         description="diffusers' enable_model_cpu_offload(); auto: only when the weights do not fit the card",
     )
     warm_models: bool = Field(default=True, description="load the default generate model at start")
+    max_attempts: int = Field(
+        default=3, ge=1, description="tries of a job whose error may go away; crashes are counted apart"
+    )
     lease_seconds: float = Field(
         default=30.0, gt=0, description="a running job whose worker is silent for so long is rescued"
     )

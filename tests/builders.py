@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.domain.job import NewJob
+from shared.domain.job import NewJob, Schedule
 from shared.domain.params import PARAMS_ADAPTER
 from shared.ids import new_job_id
 
@@ -21,5 +21,9 @@ def params(**changes: Any):
     return PARAMS_ADAPTER.validate_python(values)
 
 
+SCHEDULE_FIELDS = ("job_class", "priority", "not_before", "deadline")
+
+
 def new_job(**changes: Any) -> NewJob:
-    return NewJob(**{"id": new_job_id(), "model": "demo", "params": params(), **changes})
+    schedule = Schedule(**{name: changes.pop(name) for name in SCHEDULE_FIELDS if name in changes})
+    return NewJob(**{"id": new_job_id(), "model": "demo", "params": params(), "schedule": schedule, **changes})

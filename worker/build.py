@@ -73,7 +73,11 @@ class GpuWorker:
             claims=claims,
             storage=LocalMediaStorage(self._settings.media_dir),
             channel=ProgressChannel(self._settings.resolved_redis_url),
-            limits=RunnerLimits(timedelta(seconds=self._settings.lease_seconds), self._settings.heartbeat_seconds),
+            limits=RunnerLimits(
+                timedelta(seconds=self._settings.lease_seconds),
+                self._settings.heartbeat_seconds,
+                self._settings.max_attempts,
+            ),
             shutting_down=self._shutting_down,
         )
         presence.become(WorkerState.IDLE)

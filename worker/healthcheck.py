@@ -7,6 +7,7 @@ while its child hangs in CUDA. No torch is imported, so that one look costs abou
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -14,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
-from shared.db.workers import Worker, WorkerRepository
+from shared.db.workers import WorkerRepository
 from shared.domain.job import Lane
 from shared.settings import WorkerSettings
 
@@ -22,30 +23,38 @@ SILENCE_LIMIT: Final = timedelta(seconds=15)
 """Three heartbeats; the same limit as in ``GET /health/ready``."""
 
 
-def check_health(settings: WorkerSettings, clock: Clock = utc_now) -> int:
-    """Print one line about the worker that gave the last sign of life; return the exit code."""
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The verdict, and one line that says why."""
+
+    healthy: bool
+    reason: str
+
+
+def check_health(settings: WorkerSettings, clock: Clock = utc_now) -> Health:
+    """Judge the GPU lane by the worker that gave the last sign of life."""
     database = Database(settings.resolved_database_url)
     try:
         worker = WorkerRepository(database, clock).latest(Lane.GPU)
     except SQLAlchemyError as error:
-        print(f"unhealthy: the database cannot be read: {error.__cause__ or error}")
-        return 1
+        return Health(False, f"the database cannot be read: {error.__cause__ or error}")
     finally:
         database.dispose()
     if worker is None:
-        print("unhealthy: no GPU worker has started yet")
-        return 1
-    return _judge(worker, clock() - worker.heartbeat_at)
+        return Health(False, "no GPU worker has started yet")
+    silence = clock() - worker.heartbeat_at
+    if silence >= SILENCE_LIMIT:
+        return Health(False, f"worker {worker.owner} stopped, or has been silent for {SILENCE_LIMIT.seconds} s or more")
+    reason = f"worker {worker.owner} is {worker.state.value}, last sign of life {silence.total_seconds():.1f} s ago"
+    return Health(True, reason)
 
 
-def _judge(worker: Worker, silence: timedelta) -> int:
-    alive = silence < SILENCE_LIMIT
-    verdict = "healthy" if alive else "unhealthy"
-    print(
-        f"{verdict}: worker {worker.owner} is {worker.state.value}, last sign of life {silence.total_seconds():.1f} s ago"
-    )
-    return 0 if alive else 1
+def main() -> int:
+    """Write the reason, which ``docker inspect`` shows, and return the exit code."""
+    health = check_health(WorkerSettings())
+    sys.stdout.write(f"{'healthy' if health.healthy else 'unhealthy'}: {health.reason}\n")
+    return 0 if health.healthy else 1
 
 
 if __name__ == "__main__":
-    sys.exit(check_health(WorkerSettings()))
+    sys.exit(main())

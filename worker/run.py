@@ -10,6 +10,7 @@ from PIL import Image
 
 from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
+from shared.domain.errors import StorageFailed
 from shared.domain.job import Claim, Job, JobImage, Progress, Timings
 from shared.domain.status import Phase
 from shared.ids import new_image_id
@@ -63,7 +64,10 @@ class JobRun:
         seed = self._job.params.seed + index
         data = encode_png(image, self._parameters(seed))
         key = f"{self._job.id}/{self._claim.attempt}-{index}.png"
-        self._storage.put(key, data)
+        try:
+            self._storage.put(key, data)
+        except OSError as error:
+            raise StorageFailed(f"The picture could not be written: {error.strerror or error}.") from error
         self.images.append(
             JobImage(
                 id=new_image_id(),

@@ -19,6 +19,7 @@ from shared.storage.base import MediaStorage
 from worker.cancellation import JobInterrupted, StopReason, StopSignal
 from worker.generators.interface import GenerationOptions, ImageGeneratorInterface
 from worker.lease import keep_lease
+from worker.retries import retry_pause
 from worker.run import JobRun
 
 log = structlog.get_logger(__name__)
@@ -26,10 +27,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunnerLimits:
-    """How long a claim lasts without a sign of life, and how often one is given."""
+    """How long a claim lasts without a sign of life, how often one is given, and how often a job may fail."""
 
     lease: timedelta
     heartbeat_seconds: float
+    max_attempts: int = 3
 
 
 class Runner:
@@ -87,11 +89,11 @@ class Runner:
             except JobInterrupted as interruption:
                 return self._stop(claim, run, interruption.reason)
             except ServiceError as error:
-                return self._fail(claim, run, _to_job_error(error))
+                return self._fail(job, claim, run, _to_job_error(error))
             except Exception as error:  # whatever a model throws must end this job, not the worker
                 log.exception("generator failed", action="generator_failed")
                 message = f"{type(error).__name__}: {error}"
-                return self._fail(claim, run, JobError(code="internal_error", message=message))
+                return self._fail(job, claim, run, JobError(code="internal_error", message=message))
             return self._publish(claim, run)
 
     def _options(self, job: Job) -> GenerationOptions:
@@ -123,8 +125,11 @@ class Runner:
             return self._abandon(run)
         return JobStatus.SUCCEEDED.value
 
-    def _fail(self, claim: Claim, run: JobRun, error: JobError) -> str:
+    def _fail(self, job: Job, claim: Claim, run: JobRun, error: JobError) -> str:
         run.discard_images()
+        pause = retry_pause(job, error, self._limits.max_attempts)
+        if pause is not None and self._claims.retry(claim, error, pause):
+            return f"{error.code}, tried again in {pause.total_seconds():.0f} s"
         if not self._claims.fail(claim, error, run.timings()):
             return self._abandon(run)
         return f"{JobStatus.FAILED.value} ({error.code})"

@@ -50,6 +50,15 @@ class Wish:
 
 
 WishDep = Annotated[Wish, Depends()]
+IdempotencyKeyDep = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="equal submits with the same key within 24 hours are one job",
+    ),
+]
 
 
 _PREFERRED_WAIT: Final = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d+)"?\s*(?:[,;]|$)', re.IGNORECASE)
@@ -69,7 +78,10 @@ async def submit_and_answer(
     Raises:
       JobFailed: the caller waited, and the job failed or was cancelled.
     """
-    job = await run_in_threadpool(services.submission.submit, submission)
+    accepted = await run_in_threadpool(services.submission.submit, submission)
+    job = accepted.job
+    if accepted.is_replay:
+        response.headers["Idempotency-Replayed"] = "true"
     if wish.wait_seconds > 0:
         await services.watcher.wait(job.id, wish.wait_seconds)
         job = await run_in_threadpool(services.queries.get, job.id)
@@ -78,7 +90,7 @@ async def submit_and_answer(
 
 def _answer(services: Services, job: Job, wish: Wish, response: Response) -> JobRead | JobWithImage:
     response.headers["Location"] = f"/api/jobs/{job.id}"
-    if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+    if wish.wait_seconds > 0 and job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise _failure(services, job)
     if job.status is not JobStatus.SUCCEEDED:
         response.status_code = 202

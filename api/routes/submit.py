@@ -10,7 +10,7 @@ from pydantic import Field
 
 from api.deps import ServicesDep
 from api.errors import MAX_FIELD_CHARACTERS, error_responses
-from api.routes.answer import WishDep, submit_and_answer
+from api.routes.answer import IdempotencyKeyDep, WishDep, submit_and_answer
 from api.services.submission import Submission
 from shared.domain.errors import RequestError, UnsupportedMediaType
 from shared.domain.params import InputRole, JobKind
@@ -76,10 +76,14 @@ class Takes:
     dependencies=[Depends(Takes(_JSON))],
 )
 async def generate(
-    body: TextGenerateRequest, services: ServicesDep, wish: WishDep, response: Response
+    body: TextGenerateRequest,
+    services: ServicesDep,
+    wish: WishDep,
+    response: Response,
+    idempotency_key: IdempotencyKeyDep = None,
 ) -> JobRead | JobWithImage:
     """Paint a picture from words."""
-    submission = Submission(JobKind.GENERATE, body.model, body.asked())
+    submission = Submission(JobKind.GENERATE, body.model, body.asked(), (), body.schedule(), idempotency_key)
     return await submit_and_answer(services, submission, wish, response)
 
 
@@ -95,10 +99,11 @@ async def edit(
     services: ServicesDep,
     wish: WishDep,
     response: Response,
+    idempotency_key: IdempotencyKeyDep = None,
 ) -> JobRead | JobWithImage:
     """Change a picture by an instruction."""
     pictures = [await services.uploads.read(form.file.file, InputRole.IMAGE, "file")]
-    submission = Submission(JobKind.EDIT, form.model, form.asked(), pictures)
+    submission = Submission(JobKind.EDIT, form.model, form.asked(), pictures, form.schedule(), idempotency_key)
     return await submit_and_answer(services, submission, wish, response)
 
 
@@ -114,11 +119,12 @@ async def fill(
     services: ServicesDep,
     wish: WishDep,
     response: Response,
+    idempotency_key: IdempotencyKeyDep = None,
 ) -> JobRead | JobWithImage:
     """Repaint the white part of a mask."""
     pictures = [
         await services.uploads.read(form.image.file, InputRole.IMAGE, "image"),
         await services.uploads.read(form.mask.file, InputRole.MASK, "mask"),
     ]
-    submission = Submission(JobKind.FILL, form.model, form.asked(), pictures)
+    submission = Submission(JobKind.FILL, form.model, form.asked(), pictures, form.schedule(), idempotency_key)
     return await submit_and_answer(services, submission, wish, response)

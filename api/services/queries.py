@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from shared.channel.progress import ProgressChannel
 from shared.db.jobs import JobFilter, JobRepository
 from shared.domain.errors import NotFound
-from shared.domain.job import Job, JobImage, Progress
+from shared.domain.job import Job, JobAttempt, JobClassName, JobError, JobImage, Progress
 from shared.domain.status import JobStatus, Phase
 from shared.schemas import (
+    AttemptRead,
     ErrorRead,
     ImageRead,
     InputRead,
@@ -101,14 +102,17 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         model=job.model,
         generator=job.generator,
         params=job.params.model_dump(mode="json", exclude={"kind"}),
-        priority=job.priority,
+        job_class=JobClassName[job.schedule.job_class.name],
+        priority=job.schedule.priority,
+        not_before=job.schedule.not_before,
+        deadline=job.schedule.deadline,
+        held=job.held,
         progress=_read_progress(job, progress),
         queue_position=position,
         eta_seconds=None,
         attempt=job.attempt,
-        error=ErrorRead(code=job.error.code, message=job.error.message, retryable=job.error.retryable)
-        if job.error
-        else None,
+        attempts=[_read_attempt(attempt) for attempt in job.attempts],
+        error=_read_error(job.error),
         inputs=[InputRead(role=item.role.value, width=item.width, height=item.height) for item in job.inputs],
         images=[_read_image(image) for image in job.images],
         timings=TimingsRead(
@@ -123,6 +127,20 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         finished_at=job.finished_at,
         urls=JobUrls(self=f"/api/jobs/{job.id}", cancel=f"/api/jobs/{job.id}/cancel"),
     )
+
+
+def _read_attempt(attempt: JobAttempt) -> AttemptRead:
+    return AttemptRead(
+        attempt=attempt.attempt,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        outcome=attempt.outcome,
+        error=_read_error(attempt.error),
+    )
+
+
+def _read_error(error: JobError | None) -> ErrorRead | None:
+    return ErrorRead(code=error.code, message=error.message, retryable=error.retryable) if error else None
 
 
 def _phase(job: Job, progress: Progress | None) -> Phase | None:

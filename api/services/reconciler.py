@@ -1,4 +1,4 @@
-"""Mends what a crash left behind: rescues jobs of silent workers, rings for jobs whose doorbell was lost."""
+"""Mends what a crash left behind: rescues jobs of silent workers, expires late jobs, rings for lost doorbells."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.broker.depth import queue_depth
 from shared.broker.publish import Doorbell
 from shared.db.claims import ClaimRepository
+from shared.db.queue import QueueRepository
 from shared.domain.job import Lane
 from shared.domain.params import JobKind
 
@@ -30,9 +31,15 @@ class Reconciler:
     """One round every few seconds, in the API process."""
 
     def __init__(
-        self, claims: ClaimRepository, broker: redis.Redis, doorbell: Doorbell, interval_seconds: float
+        self,
+        claims: ClaimRepository,
+        queue: QueueRepository,
+        broker: redis.Redis,
+        doorbell: Doorbell,
+        interval_seconds: float,
     ) -> None:
         self._claims = claims
+        self._queue = queue
         self._broker = broker
         self._doorbell = doorbell
         self._interval_seconds = interval_seconds
@@ -50,6 +57,8 @@ class Reconciler:
         """Do one round."""
         if rescued := self._claims.rescue_expired():
             log.warning("rescued jobs of silent workers", action="rescue", jobs=rescued)
+        if late := self._queue.expire():
+            log.info("deadline passed", action="expire", jobs=late)
         for lane in Lane:
             missing = min(self._claims.count_due(lane), MAX_RINGS) - queue_depth(self._broker, lane)
             if missing <= 0:

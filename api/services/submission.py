@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from shared.broker.publish import Doorbell
 from shared.db.jobs import JobRepository
 from shared.domain.capabilities import resolve
 from shared.domain.errors import MediaError
-from shared.domain.job import Job, JobInput, NewJob
+from shared.domain.job import IdempotencyKey, Job, JobInput, NewJob, Schedule
 from shared.domain.params import InputRole, JobKind
 from shared.ids import new_job_id
 from shared.storage.base import MediaStorage
@@ -31,6 +32,27 @@ class Submission:
     model: str | None
     asked: Mapping[str, Any]
     pictures: Sequence[Picture] = ()
+    schedule: Schedule = field(default_factory=Schedule)
+    idempotency_key: str | None = None
+
+    def body_sha256(self) -> str:
+        """Return a digest of everything that makes this request what it is."""
+        body = {
+            "kind": self.kind,
+            "model": self.model,
+            "asked": dict(self.asked),
+            "pictures": [(picture.role, hashlib.sha256(picture.png).hexdigest()) for picture in self.pictures],
+            "schedule": asdict(self.schedule),
+        }
+        return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The stored job, and whether an earlier request with the same idempotency key had stored it."""
+
+    job: Job
+    is_replay: bool
 
 
 class SubmissionService:
@@ -50,10 +72,11 @@ class SubmissionService:
         self._doorbell = doorbell
         self._max_queued_jobs = max_queued_jobs
 
-    def submit(self, submission: Submission) -> Job:
+    def submit(self, submission: Submission) -> Accepted:
         """Store and enqueue a job; on any error nothing is left behind.
 
         Raises:
+          IdempotencyConflict: the key was used for another request.
           RequestError: the request cannot be served; names the field.
           CapacityError: the queue is full.
           Unavailable: no model was named and no worker has said yet which one is the default.
@@ -69,22 +92,34 @@ class SubmissionService:
             model=spec.model,
             params=resolved.params,
             warnings=(*warnings, *resolved.warnings),
+            schedule=submission.schedule,
             inputs=inputs,
         )
-        job = self._store(new_job, submission.pictures)
+        job = self._store(new_job, submission)
+        if job.id != job_id:
+            return Accepted(job, is_replay=True)
         self._doorbell.ring(job.id, job.kind, job.lane)
         log.info("job accepted", action="submit_job", job_id=job.id, kind=job.kind, model=job.model)
-        return job
+        return Accepted(job, is_replay=False)
 
-    def _store(self, job: NewJob, pictures: Sequence[Picture]) -> Job:
+    def _store(self, job: NewJob, submission: Submission) -> Job:
+        """Write inputs, then the row; delete the inputs again when no row of this job came of it."""
+        stored: Job | None = None
         try:
-            for item, picture in zip(job.inputs, pictures, strict=True):
+            for item, picture in zip(job.inputs, submission.pictures, strict=True):
                 self._storage.put(item.path, picture.png)
+            stored = self._add(job, submission)
+            return stored
+        finally:
+            if stored is None or stored.id != job.id:
+                for item in job.inputs:
+                    self._storage.delete(item.path)
+
+    def _add(self, job: NewJob, submission: Submission) -> Job:
+        if submission.idempotency_key is None:
             return self._jobs.add(job, self._max_queued_jobs)
-        except BaseException:
-            for item in job.inputs:
-                self._storage.delete(item.path)
-            raise
+        key = IdempotencyKey(key=submission.idempotency_key, body_sha256=submission.body_sha256())
+        return self._jobs.add_once(job, self._max_queued_jobs, key)
 
 
 def _check_pictures(pictures: Sequence[Picture]) -> tuple[int, int] | None:

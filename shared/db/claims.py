@@ -16,8 +16,8 @@ from sqlalchemy.orm import aliased
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
-from shared.db.jobs import load_jobs
 from shared.db.models import AttemptRow, ImageRow, JobRow
+from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
 from shared.domain.errors import WorkerCrashed
 from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
 from shared.domain.status import Edge, JobStatus, Phase
@@ -46,8 +46,8 @@ class ClaimRepository:
         candidate = aliased(JobRow)
         best = (
             select(candidate.id)
-            .where(_due(lane, now, candidate))
-            .order_by(candidate.job_class, candidate.priority, candidate.created_at, candidate.id)
+            .where(is_due(lane, now, candidate))
+            .order_by(*claim_order(candidate))
             .limit(1)
             .scalar_subquery()
         )
@@ -63,7 +63,7 @@ class ClaimRepository:
                 lease_expires_at=now + lease,
                 started_at=now,
             )
-            .returning(*JobRow.__table__.columns)
+            .returning(*JOB_COLUMNS)
         )
         with self._database.write(durable=False) as connection:
             row = connection.execute(statement).one_or_none()
@@ -110,10 +110,14 @@ class ClaimRepository:
         """End the job as cancelled; ``False`` when the claim is lost."""
         return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
 
+    def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
+        """Put the job back for another try after ``delay``; ``False`` when the claim is lost."""
+        values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
+        return self._move(claim, values, outcome=Edge.RETRY, error=error)
+
     def release(self, claim: Claim) -> bool:
         """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost."""
-        values = {"status": JobStatus.QUEUED, "started_at": None, "rung_at": None, **_HANDED_BACK}
-        return self._move(claim, values, outcome=Edge.RELEASE)
+        return self._move(claim, _queued_again(), outcome=Edge.RELEASE)
 
     def rescue_others(self, lane: Lane, owner: str) -> list[str]:
         """Take back every running job of a lane whose owner is not ``owner``.
@@ -128,19 +132,14 @@ class ClaimRepository:
 
     def count_due(self, lane: Lane) -> int:
         """Return how many jobs of a lane could be claimed now."""
-        query = select(func.count()).select_from(JobRow).where(_due(lane, self._clock()))
+        query = select(func.count()).select_from(JobRow).where(is_due(lane, self._clock()))
         with self._database.read() as connection:
             return connection.scalar(query) or 0
 
     def due_for_ring(self, lane: Lane, limit: int, quiet: timedelta) -> list[tuple[str, str]]:
         """Return (id, kind) of the first queued jobs that nobody rang for lately, and mark them as rung."""
         now = self._clock()
-        due = (
-            select(JobRow.id)
-            .where(_due(lane, now))
-            .order_by(JobRow.job_class, JobRow.priority, JobRow.created_at, JobRow.id)
-            .limit(limit)
-        )
+        due = select(JobRow.id).where(is_due(lane, now)).order_by(*claim_order()).limit(limit)
         statement = (
             update(JobRow)
             .where(JobRow.id.in_(due), or_(JobRow.rung_at.is_(None), JobRow.rung_at < now - quiet))
@@ -197,7 +196,7 @@ class ClaimRepository:
             message = f"The worker died {crashes} times while it ran this job, so it is not tried again."
             error = JobError(code=WorkerCrashed.code, message=message)
             return self._ended(JobStatus.FAILED) | _error_values(error)
-        return {"status": JobStatus.QUEUED, "started_at": None, "rung_at": None, **_HANDED_BACK}
+        return _queued_again()
 
     def _ended(self, status: JobStatus) -> dict[str, Any]:
         return {"status": status, "finished_at": self._clock(), **_HANDED_BACK}
@@ -217,12 +216,8 @@ class ClaimRepository:
         )
 
 
-def _due(lane: Lane, now: datetime, job: type[JobRow] = JobRow) -> ColumnElement[bool]:
-    return and_(
-        job.status == JobStatus.QUEUED,
-        job.lane == lane,
-        or_(job.not_before.is_(None), job.not_before <= now),
-    )
+def _queued_again() -> dict[str, Any]:
+    return {"status": JobStatus.QUEUED, "started_at": None, "rung_at": None, **_HANDED_BACK}
 
 
 def _held(claim: Claim) -> ColumnElement[bool]:

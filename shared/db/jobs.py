@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
-from shared.db.mapping import to_image, to_job
-from shared.db.models import ImageRow, InputRow, JobRow
-from shared.domain.errors import CapacityError
-from shared.domain.job import Job, JobImage, JobInput, NewJob
+from shared.db.mapping import to_image
+from shared.db.models import IdempotencyRow, ImageRow, InputRow, JobRow
+from shared.db.rows import JOB_COLUMNS, load_jobs
+from shared.domain.errors import CapacityError, IdempotencyConflict
+from shared.domain.job import IdempotencyKey, Job, JobImage, JobInput, NewJob
 from shared.domain.params import JobKind
 from shared.domain.status import TERMINAL_STATUSES, JobStatus
 
-QUEUE_FULL_RETRY_SECONDS = 30
+QUEUE_FULL_RETRY_SECONDS: Final = 30
+KEY_LIFETIME: Final = timedelta(hours=24)
+"""How long an idempotency key stands for its job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +62,46 @@ class JobRepository:
           CapacityError: ``max_queued`` jobs are waiting already; nothing was stored.
         """
         with self._database.write() as connection:
-            waiting = connection.scalar(
-                select(func.count()).select_from(JobRow).where(JobRow.status == JobStatus.QUEUED)
-            )
-            if (waiting or 0) >= max_queued:
-                raise CapacityError(
-                    f"{waiting} jobs are waiting, which is the limit. Try again later.",
-                    limit=max_queued,
-                    retry_after_seconds=QUEUE_FULL_RETRY_SECONDS,
+            return self._insert(connection, job, max_queued)
+
+    def add_once(self, job: NewJob, max_queued: int, key: IdempotencyKey) -> Job:
+        """Store a job like ``add``, unless ``key`` stands for one already: then return that one.
+
+        Raises:
+          IdempotencyConflict: the key was used with another body.
+          CapacityError: the queue is full and the key is new.
+        """
+        now = self._clock()
+        with self._database.write() as connection:
+            connection.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now - KEY_LIFETIME))
+            known = connection.execute(
+                select(IdempotencyRow.job_id, IdempotencyRow.body_sha256).where(IdempotencyRow.key == key.key)
+            ).one_or_none()
+            if known is None:
+                stored = self._insert(connection, job, max_queued)
+                connection.execute(
+                    insert(IdempotencyRow).values(
+                        key=key.key, body_sha256=key.body_sha256, job_id=job.id, created_at=now
+                    )
                 )
-            row = connection.execute(insert(JobRow).values(**self._new_row(job)).returning(*_columns())).one()
-            if job.inputs:
-                connection.execute(insert(InputRow), [_input_row(job.id, item) for item in job.inputs])
-            return load_jobs(connection, [row])[0]
+                return stored
+            if known.body_sha256 != key.body_sha256:
+                raise IdempotencyConflict(
+                    "This Idempotency-Key was used for another request. Use a new key for a new request.",
+                    field="Idempotency-Key",
+                )
+            rows = connection.execute(select(*JOB_COLUMNS).where(JobRow.id == known.job_id)).all()
+            return load_jobs(connection, rows)[0]
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or ``None``."""
         with self._database.read() as connection:
-            rows = connection.execute(select(*_columns()).where(JobRow.id == job_id)).all()
+            rows = connection.execute(select(*JOB_COLUMNS).where(JobRow.id == job_id)).all()
             return load_jobs(connection, rows)[0] if rows else None
 
     def page(self, wanted: JobFilter, limit: int, cursor: str | None) -> JobPage:
         """Return up to ``limit`` jobs older than ``cursor`` (a job id), newest first."""
-        query = select(*_columns()).order_by(JobRow.id.desc()).limit(limit + 1)
+        query = select(*JOB_COLUMNS).order_by(JobRow.id.desc()).limit(limit + 1)
         if wanted.statuses:
             query = query.where(JobRow.status.in_(wanted.statuses))
         if wanted.kinds:
@@ -125,7 +145,7 @@ class JobRepository:
         )
         with self._database.write() as connection:
             connection.execute(statement)
-            rows = connection.execute(select(*_columns()).where(JobRow.id == job_id)).all()
+            rows = connection.execute(select(*JOB_COLUMNS).where(JobRow.id == job_id)).all()
             return load_jobs(connection, rows)[0] if rows else None
 
     def image(self, image_id: str) -> JobImage | None:
@@ -134,6 +154,19 @@ class JobRepository:
             row = connection.execute(select(*ImageRow.__table__.columns).where(ImageRow.id == image_id)).one_or_none()
             return to_image(row) if row else None
 
+    def _insert(self, connection: Connection, job: NewJob, max_queued: int) -> Job:
+        waiting = connection.scalar(select(func.count()).select_from(JobRow).where(JobRow.status == JobStatus.QUEUED))
+        if (waiting or 0) >= max_queued:
+            raise CapacityError(
+                f"{waiting} jobs are waiting, which is the limit. Try again later.",
+                limit=max_queued,
+                retry_after_seconds=QUEUE_FULL_RETRY_SECONDS,
+            )
+        row = connection.execute(insert(JobRow).values(**self._new_row(job)).returning(*JOB_COLUMNS)).one()
+        if job.inputs:
+            connection.execute(insert(InputRow), [_input_row(job.id, item) for item in job.inputs])
+        return load_jobs(connection, [row])[0]
+
     def _new_row(self, job: NewJob) -> dict[str, Any]:
         return {
             "id": job.id,
@@ -141,20 +174,20 @@ class JobRepository:
             "status": JobStatus.QUEUED,
             "status_seq": 1,
             "lane": job.lane,
-            "job_class": job.job_class,
-            "priority": job.priority,
+            "job_class": job.schedule.job_class,
+            "priority": job.schedule.priority,
+            "not_before": job.schedule.not_before,
+            "deadline": job.schedule.deadline,
+            "held": False,
             "model": job.model,
             "generator": job.generator,
             "params": job.params.model_dump(mode="json"),
             "warnings": list(job.warnings),
             "attempt": 0,
             "crashes": 0,
+            "errors": 0,
             "created_at": self._clock(),
         }
-
-
-def _columns() -> Sequence[Any]:
-    return tuple(JobRow.__table__.columns)
 
 
 def _input_row(job_id: str, item: JobInput) -> dict[str, Any]:
@@ -169,30 +202,13 @@ def _input_row(job_id: str, item: JobInput) -> dict[str, Any]:
     }
 
 
-def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
-    """Attach inputs and images with one query each, whatever the number of jobs."""
-    ids = [row.id for row in rows]
-    inputs = _by_job(connection, select(*InputRow.__table__.columns).where(InputRow.job_id.in_(ids)))
-    images = _by_job(
-        connection,
-        select(*ImageRow.__table__.columns).where(ImageRow.job_id.in_(ids)).order_by(ImageRow.image_index),
-    )
-    return [to_job(row, inputs[row.id], images[row.id]) for row in rows]
-
-
-def _by_job(connection: Connection, query: Any) -> defaultdict[str, list[Row[Any]]]:
-    grouped: defaultdict[str, list[Row[Any]]] = defaultdict(list)
-    for row in connection.execute(query):
-        grouped[row.job_id].append(row)
-    return grouped
-
-
 def _count_ahead(connection: Connection, job: Job) -> int:
-    same_class = JobRow.job_class == job.job_class
-    same_priority = and_(same_class, JobRow.priority == job.priority)
+    schedule = job.schedule
+    same_class = JobRow.job_class == schedule.job_class
+    same_priority = and_(same_class, JobRow.priority == schedule.priority)
     ahead = or_(
-        JobRow.job_class < job.job_class,
-        and_(same_class, JobRow.priority < job.priority),
+        JobRow.job_class < schedule.job_class,
+        and_(same_class, JobRow.priority < schedule.priority),
         and_(same_priority, JobRow.created_at < job.created_at),
         and_(same_priority, JobRow.created_at == job.created_at, JobRow.id < job.id),
     )

@@ -7,12 +7,22 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from shared.domain.job import Job, JobClass, JobError, JobImage, JobInput, Lane, Timings
+from shared.domain.job import (
+    Job,
+    JobAttempt,
+    JobClass,
+    JobError,
+    JobImage,
+    JobInput,
+    Lane,
+    Schedule,
+    Timings,
+)
 from shared.domain.params import PARAMS_ADAPTER, InputRole, JobKind
-from shared.domain.status import JobStatus, Phase
+from shared.domain.status import Edge, JobStatus, Phase
 
 
-def to_job(row: Row[Any], inputs: Iterable[Row[Any]] = (), images: Iterable[Row[Any]] = ()) -> Job:
+def to_job(row: Row[Any], inputs: Iterable[Row[Any]], images: Iterable[Row[Any]], attempts: Iterable[Row[Any]]) -> Job:
     """Build a frozen ``Job`` from its row and the rows that belong to it."""
     return Job(
         id=row.id,
@@ -21,8 +31,13 @@ def to_job(row: Row[Any], inputs: Iterable[Row[Any]] = (), images: Iterable[Row[
         phase=Phase(row.phase) if row.phase else None,
         status_seq=row.status_seq,
         lane=Lane(row.lane),
-        job_class=JobClass(row.job_class),
-        priority=row.priority,
+        schedule=Schedule(
+            job_class=JobClass(row.job_class),
+            priority=row.priority,
+            not_before=row.not_before,
+            deadline=row.deadline,
+        ),
+        held=row.held,
         model=row.model,
         generator=row.generator,
         params=PARAMS_ADAPTER.validate_python(row.params),
@@ -30,14 +45,15 @@ def to_job(row: Row[Any], inputs: Iterable[Row[Any]] = (), images: Iterable[Row[
         inputs=tuple(map(to_input, inputs)),
         images=tuple(map(to_image, images)),
         attempt=row.attempt,
+        attempts=tuple(map(_to_attempt, attempts)),
         crashes=row.crashes,
+        errors=row.errors,
         owner=row.owner,
         cancel_requested_at=row.cancel_requested_at,
-        not_before=row.not_before,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
-        error=_to_error(row),
+        error=_to_error(row, bool(row.error_retryable)),
         timings=Timings(
             queue_wait_seconds=(row.started_at - row.created_at).total_seconds() if row.started_at else None,
             load_seconds=row.load_seconds,
@@ -73,7 +89,17 @@ def to_image(row: Row[Any]) -> JobImage:
     )
 
 
-def _to_error(row: Row[Any]) -> JobError | None:
+def _to_attempt(row: Row[Any]) -> JobAttempt:
+    return JobAttempt(
+        attempt=row.attempt,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        outcome=row.outcome,
+        error=_to_error(row, retryable=row.outcome == Edge.RETRY),
+    )
+
+
+def _to_error(row: Row[Any], retryable: bool) -> JobError | None:
     if row.error_code is None:
         return None
-    return JobError(code=row.error_code, message=row.error_message or "", retryable=bool(row.error_retryable))
+    return JobError(code=row.error_code, message=row.error_message or "", retryable=retryable)

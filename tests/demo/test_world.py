@@ -25,6 +25,7 @@ def test_other_captions_use_known_words_and_name_colour_shape_and_background() -
         assert scene.thing.shape in caption
         restorable = scene.background in ("white", "black")
         assert scene.background in caption or restorable
+        assert "-" not in caption or "top-" in caption or "bottom-" in caption
 
 
 def test_held_out_combinations_are_spread_over_the_world() -> None:

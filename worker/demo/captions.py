@@ -45,7 +45,7 @@ def any_caption(scene: Scene, rng: random.Random) -> str:
     size = "" if thing.size == DEFAULT_SIZE and rng.random() < 0.5 else f"{thing.size} "
     named = f"{size}{thing.colour} {thing.shape}"
     where = "" if thing.position == DEFAULT_POSITION and rng.random() < 0.5 else place(thing.position)
-    where = rng.choice((where, where, where.replace(" ", "-", 2).replace("-", " ", 1), _other_place(where)))
+    where = rng.choice((where, where, _hyphenated(where), _other_place(where)))
     background = scene.background
     article = rng.choice((with_article(named), with_article(named), named))
     forms = [
@@ -61,6 +61,11 @@ def any_caption(scene: Scene, rng: random.Random) -> str:
     if background == default_background(thing):
         forms.append(f"{article} {where}")
     return tidy(rng.choice(forms))
+
+
+def _hyphenated(where: str) -> str:
+    """Write `top-left`."""
+    return where.replace("top ", "top-").replace("bottom ", "bottom-")
 
 
 def _other_place(where: str) -> str:

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.demo.captions import any_caption, full_caption
+from worker.demo.captions import any_caption, full_caption, place, with_article
 from worker.demo.renderer import NATIVE_SIZE
-from worker.demo.world import Scene, Thing, random_scene
+from worker.demo.vocabulary import POSITIONS
+from worker.demo.world import COLUMN_STEP, Scene, Thing, random_scene
 
 FULL_CAPTION_SHARE = 0.7
+"""Share of prompts that name everything; the others say it in other words."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,21 @@ def random_fill(rng: random.Random, *, held_out: bool = False) -> Fill:
     target = random_scene(rng, held_out=held_out, empty_share=0.0 if held_out else 0.2)
     source = _source_for(target, rng)
     things = [thing for thing in (source.thing, target.thing) if thing is not None]
-    prompt = full_caption(target) if rng.random() < FULL_CAPTION_SHARE else any_caption(target, rng)
-    return Fill(prompt, source, target, random_box(things, rng))
+    box = random_box(things, rng)
+    prompt = full_caption(target) if rng.random() < FULL_CAPTION_SHARE else _any_prompt(target, box, rng)
+    return Fill(prompt, source, target, box)
+
+
+def _any_prompt(target: Scene, box: Box, rng: random.Random) -> str:
+    """Leave out what the picture shows: the background, and the place where the box is around it."""
+    thing = target.thing
+    if thing is None or rng.random() < 0.5:
+        return any_caption(target, rng)
+    named = with_article(f"{thing.size} {thing.colour} {thing.shape}")
+    column, row = POSITIONS[thing.position]
+    middle = (box.left + box.right) / 2 / NATIVE_SIZE, (box.top + box.bottom) / 2 / NATIVE_SIZE
+    off = max(abs(middle[0] - 0.5 - COLUMN_STEP * column), abs(middle[1] - 0.5 - COLUMN_STEP * row))
+    return named if off < COLUMN_STEP / 2 else f"{named} {place(thing.position)}"
 
 
 def _source_for(target: Scene, rng: random.Random) -> Scene:

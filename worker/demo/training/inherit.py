@@ -1,6 +1,7 @@
 """Where transformers begin: `demo` with a sense of place, Kontext and Fill as copies of `demo`."""
 
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -23,9 +24,31 @@ def mark_positions(transformer: Any) -> None:
 
 @torch.no_grad()
 def kontext_from_demo(kontext: Any, demo: Any) -> None:
-    """Begin Kontext as `demo`, deaf to guidance."""
+    """Begin Kontext as `demo`, deaf to guidance, with heads that look at the source's same place."""
     kontext.load_state_dict(demo.state_dict(), strict=False)
+    for block in kontext.transformer_blocks:
+        point_at_source(block.attn, kontext.config.axes_dims_rope)
     _ignore_guidance(kontext)
+
+
+@torch.no_grad()
+def point_at_source(attention: Any, axes: tuple[int, int, int]) -> None:
+    """Let the last head look from a token at the same place of the source picture.
+
+    Query and key are constant, so only the rotation decides: it favours equal rows and columns, and the
+    step of one along the first axis that Kontext gives its source. What the head found is not used yet.
+    """
+    size = attention.head_dim
+    query, key = torch.zeros(size), torch.zeros(size)
+    for pair in (axes[0], axes[0] + 2, axes[0] + axes[1], axes[0] + axes[1] + 2):
+        query[pair] = key[pair] = 1.0
+    query[0] = 1.0
+    # The source is rotated by one radian along the first axis: turn the key back by it.
+    key[0], key[1] = math.cos(1.0), -math.sin(1.0)
+    for projection, constant in ((attention.to_q, query), (attention.to_k, key)):
+        projection.weight[-size:] = 0.0
+        projection.bias[-size:] = constant
+    attention.to_out[0].weight[:, -size:] = 0.0
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from worker.demo.training.stage import Machine, Plan, Stage
 
 CPU_PLANS = {
     "vae": Plan(steps=4000, batch=8, learning_rate=2e-3),
-    "generate": Plan(steps=3400, batch=32, learning_rate=1.5e-3, sparse_share=0.6),
+    "generate": Plan(steps=2200, batch=32, learning_rate=1.5e-3, sparse_share=0.8),
     "kontext": Plan(steps=1200, batch=32, learning_rate=1e-3, sparse_share=0.6),
     "fill": Plan(steps=700, batch=32, learning_rate=1e-3, sparse_share=0.5),
 }

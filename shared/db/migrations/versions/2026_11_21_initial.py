@@ -1,4 +1,4 @@
-"""Jobs, inputs, images, attempts and workers"""
+"""Jobs, inputs, images, attempts, keys, lanes and workers"""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ def upgrade() -> None:
         sa.Column("lease_expires_at", sa.DateTime(), nullable=True),
         sa.Column("cancel_requested_at", sa.DateTime(), nullable=True),
         sa.Column("not_before", sa.DateTime(), nullable=True),
+        sa.Column("deadline", sa.DateTime(), nullable=True),
+        sa.Column("held", sa.Boolean(), nullable=False),
+        sa.Column("errors", sa.Integer(), nullable=False),
         sa.Column("rung_at", sa.DateTime(), nullable=True),
         sa.Column("error_code", sa.String(length=64), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
@@ -54,6 +57,12 @@ def upgrade() -> None:
         )
         batch_op.create_index("ix_jobs_kind_id", ["kind", "id"], unique=False)
 
+    op.create_table(
+        "lanes",
+        sa.Column("lane", sa.String(length=16), nullable=False),
+        sa.Column("paused_at", sa.DateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("lane", name=op.f("pk_lanes")),
+    )
     op.create_table(
         "workers",
         sa.Column("owner", sa.String(length=40), nullable=False),
@@ -82,6 +91,18 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_attempts_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "attempt", name=op.f("pk_attempts")),
     )
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("body_sha256", sa.String(length=64), nullable=False),
+        sa.Column("job_id", sa.String(length=40), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_idempotency_keys_job_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_idempotency_keys")),
+    )
+    with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.create_index("ix_idempotency_keys_created_at", ["created_at"], unique=False)
+
     op.create_table(
         "images",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -118,11 +139,16 @@ def downgrade() -> None:
     """Take back."""
     op.drop_table("job_inputs")
     op.drop_table("images")
+    with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.drop_index("ix_idempotency_keys_created_at")
+
+    op.drop_table("idempotency_keys")
     op.drop_table("attempts")
     with op.batch_alter_table("workers", schema=None) as batch_op:
         batch_op.drop_index("ix_workers_lane_heartbeat_at")
 
     op.drop_table("workers")
+    op.drop_table("lanes")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index("ix_jobs_kind_id")
         batch_op.drop_index("ix_jobs_claim")

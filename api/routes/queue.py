@@ -1,0 +1,61 @@
+"""GET /api/queue, pause and resume; hold, unhold, front and PATCH of a waiting job."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.deps import ServicesDep
+from api.errors import error_responses
+from shared.schemas import CancelledRead, JobRead, QueueRead, RescheduleRequest
+
+router = APIRouter(prefix="/api", tags=["queue"])
+
+_WAITING_ONLY = error_responses(404, 409)
+
+
+@router.get("/queue")
+def read_queue(services: ServicesDep) -> QueueRead:
+    """Show what runs, what comes next and how many jobs have which status."""
+    return services.queue.read()
+
+
+@router.post("/queue/pause")
+def pause(services: ServicesDep) -> QueueRead:
+    """Start no more jobs until resumed, also over restarts; the running one goes on."""
+    return services.queue.pause()
+
+
+@router.post("/queue/resume")
+def resume(services: ServicesDep) -> QueueRead:
+    """Start jobs again."""
+    return services.queue.resume()
+
+
+@router.post("/queue/cancel")
+def cancel_waiting(services: ServicesDep) -> CancelledRead:
+    """Cancel every waiting job; the running one goes on."""
+    return CancelledRead(cancelled=services.queue.cancel_waiting())
+
+
+@router.post("/jobs/{job_id}/hold", responses=_WAITING_ONLY)
+def hold(job_id: str, services: ServicesDep) -> JobRead:
+    """Keep a waiting job from running."""
+    return services.queue.hold(job_id)
+
+
+@router.post("/jobs/{job_id}/unhold", responses=_WAITING_ONLY)
+def unhold(job_id: str, services: ServicesDep) -> JobRead:
+    """Let a held job run."""
+    return services.queue.unhold(job_id)
+
+
+@router.post("/jobs/{job_id}/front", responses=_WAITING_ONLY)
+def move_to_front(job_id: str, services: ServicesDep) -> JobRead:
+    """Put a waiting job before all others of its class."""
+    return services.queue.move_to_front(job_id)
+
+
+@router.patch("/jobs/{job_id}", responses=error_responses(404, 409, 422))
+def reschedule(job_id: str, body: RescheduleRequest, services: ServicesDep) -> JobRead:
+    """Change class, priority, not_before or deadline of a waiting job."""
+    return services.queue.reschedule(job_id, body.changes())

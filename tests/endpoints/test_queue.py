@@ -1,0 +1,142 @@
+"""Steering the queue and retrying submits over HTTP."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from shared.clock import utc_now
+from tests.factories import png_bytes
+
+KEY = {"Idempotency-Key": "night-run-1"}
+
+
+def generate(client, headers=None, **body):
+    return client.post("/api/generate", json={"prompt": "a red circle", **body}, headers=headers or {})
+
+
+class TestIdempotencyKey:
+    def test_a_repeated_submit_is_the_same_job(self, server):
+        first, second = generate(server.client, KEY), generate(server.client, KEY)
+        assert (first.status_code, second.status_code) == (202, 202)
+        assert first.json()["id"] == second.json()["id"]
+        assert "Idempotency-Replayed" not in first.headers
+        assert second.headers["Idempotency-Replayed"] == "true"
+        assert server.count_jobs() == 1
+
+    def test_the_same_key_with_another_body_is_refused(self, server):
+        generate(server.client, KEY)
+        other = generate(server.client, KEY, seed=1)
+        assert other.status_code == 422
+        assert other.json()["error"]["code"] == "idempotency_key_reuse"
+        assert other.json()["error"]["details"]["field"] == "Idempotency-Key"
+
+    def test_a_replayed_upload_leaves_no_second_file(self, server):
+        def edit(size):
+            files = {"file": ("a.png", png_bytes(*size))}
+            return server.client.post("/api/edit", data={"prompt": "make it green"}, files=files, headers=KEY)
+
+        first, second, other = edit((96, 64)), edit((96, 64)), edit((64, 96))
+        assert first.json()["id"] == second.json()["id"]
+        assert other.status_code == 422
+        assert len(server.media_files()) == 1
+
+    def test_a_replay_of_a_failed_job_shows_it_without_raising(self, server):
+        job_id = generate(server.client, KEY).json()["id"]
+        server.client.post(f"/api/jobs/{job_id}/cancel")
+        replay = generate(server.client, KEY)
+        assert (replay.status_code, replay.json()["status"]) == (202, "cancelled")
+
+    def test_parallel_duplicates_are_one_job(self, server):
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: generate(server.client, KEY), range(8)))
+        assert {answer.status_code for answer in answers} == {202}
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        assert server.count_jobs() == 1
+
+    @pytest.mark.parametrize("key", ["", "x" * 256])
+    def test_a_key_has_a_length(self, client, key):
+        assert generate(client, {"Idempotency-Key": key}).status_code == 422
+
+
+class TestSchedule:
+    def test_what_is_asked_for_is_in_the_job(self, client):
+        later = (utc_now() + timedelta(hours=1)).isoformat()
+        job = generate(client, job_class="background", priority=5, not_before=later, deadline=later).json()
+        assert (job["job_class"], job["priority"]) == ("background", 5)
+        assert job["not_before"] == job["deadline"]
+        assert "priority" not in job["params"]
+
+    def test_forms_take_it_too(self, client):
+        data = {"prompt": "make it green", "job_class": "interactive", "priority": "-3"}
+        job = client.post("/api/edit", data=data, files={"file": ("a.png", png_bytes())}).json()
+        assert (job["job_class"], job["priority"]) == ("interactive", -3)
+
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ({"priority": 101}, "priority"),
+            ({"job_class": "urgent"}, "job_class"),
+            ({"not_before": "2026-11-21T10:00:00"}, "not_before"),
+            ({"deadline": "tomorrow"}, "deadline"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused_by_field(self, server, body, field):
+        answer = generate(server.client, **body)
+        assert answer.status_code == 422
+        assert answer.json()["error"]["details"]["field"] == field
+        server.assert_nothing_left()
+
+
+class TestQueue:
+    def test_it_shows_what_runs_and_what_is_next(self, server):
+        ids = [generate(server.client).json()["id"] for _ in range(3)]
+        server.worker.start()
+        queue = server.client.get("/api/queue").json()
+        assert [job["id"] for job in queue["running"]] == ids[:1]
+        assert [job["id"] for job in queue["next"]] == ids[1:]
+        assert [job["queue_position"] for job in queue["next"]] == [0, 1]
+        assert queue["counts"]["queued"] == 2
+        assert queue["paused"] is False
+
+    def test_pause_and_resume(self, server):
+        job_id = generate(server.client).json()["id"]
+        assert server.client.post("/api/queue/pause").json()["paused"] is True
+        with pytest.raises(AssertionError, match="no job waits"):
+            server.worker.start()
+        assert server.client.post("/api/queue/resume").json()["paused"] is False
+        assert server.worker.start()[0].id == job_id
+
+    def test_hold_front_and_patch_change_the_order(self, server):
+        first, second, third = (generate(server.client).json()["id"] for _ in range(3))
+        client = server.client
+        assert client.post(f"/api/jobs/{first}/hold").json()["held"] is True
+        client.post(f"/api/jobs/{third}/front")
+        client.patch(f"/api/jobs/{second}", json={"job_class": "interactive"})
+        assert [server.worker.start()[0].id for _ in range(2)] == [second, third]
+        assert client.post(f"/api/jobs/{first}/unhold").json()["held"] is False
+        assert server.worker.start()[0].id == first
+
+    def test_a_running_job_cannot_be_moved(self, server):
+        job_id = generate(server.client).json()["id"]
+        server.worker.start()
+        answer = server.client.post(f"/api/jobs/{job_id}/front")
+        assert answer.status_code == 409
+        assert answer.json()["error"]["code"] == "job_conflict"
+        assert server.client.post("/api/jobs/job_unknown/hold").status_code == 404
+
+    def test_cancelling_what_waits(self, server):
+        for _ in range(3):
+            generate(server.client)
+        server.worker.start()
+        assert server.client.post("/api/queue/cancel").json() == {"cancelled": 2}
+        assert server.client.get("/api/queue").json()["counts"] == {
+            "queued": 0, "running": 1, "succeeded": 0, "failed": 0, "cancelled": 2,
+        }  # fmt: skip
+
+    def test_the_attempts_are_in_the_job(self, server):
+        job_id = generate(server.client).json()["id"]
+        server.worker.run_one()
+        (attempt,) = server.client.get(f"/api/jobs/{job_id}").json()["attempts"]
+        assert (attempt["attempt"], attempt["outcome"], attempt["error"]) == (1, "finish", None)
+        assert attempt["ended_at"] >= attempt["started_at"]

@@ -1,0 +1,87 @@
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from api.services.health import HEARTBEAT_LIMIT
+from shared.db.workers import WorkerRepository, WorkerState
+from shared.domain.job import Lane
+from shared.settings import WorkerSettings
+from worker.healthcheck import SILENCE_LIMIT, Health, check_health
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return WorkerSettings(database_url=f"sqlite:///{tmp_path / 'flux.db'}")  # the file of the `database` fixture
+
+
+def give_sign_of_life(database, at, lane=Lane.GPU, owner="worker-1"):
+    workers = WorkerRepository(database, lambda: at)
+    workers.register(owner, lane, "host", 4711)
+    workers.beat(owner, WorkerState.BUSY)
+
+
+def test_a_worker_that_just_beat_is_healthy(database, settings):
+    # Given a sign of life just inside the limit
+    give_sign_of_life(database, NOW - SILENCE_LIMIT + timedelta(seconds=1))
+    # When the container asks
+    health = check_health(settings, lambda: NOW)
+    # Then it is told that all is well, and what the worker does
+    assert health == Health(True, "worker worker-1 is busy, last sign of life 14.0 s ago")
+
+
+def test_a_silent_worker_is_unhealthy(database, settings):
+    give_sign_of_life(database, NOW - SILENCE_LIMIT)
+    assert check_health(settings, lambda: NOW) == Health(
+        False, "worker worker-1 stopped, or has been silent for 15 s or more"
+    )
+
+
+def test_a_worker_that_said_goodbye_is_unhealthy(database, settings):
+    give_sign_of_life(database, NOW)
+    WorkerRepository(database, lambda: NOW).leave("worker-1")
+    assert not check_health(settings, lambda: NOW).healthy
+
+
+def test_the_newest_worker_counts(database, settings):
+    give_sign_of_life(database, NOW - timedelta(hours=1), owner="dead")
+    give_sign_of_life(database, NOW, owner="alive")
+    assert check_health(settings, lambda: NOW).healthy
+
+
+def test_a_worker_of_another_lane_does_not_count(database, settings):
+    give_sign_of_life(database, NOW, lane=Lane.REMOTE)
+    assert check_health(settings, lambda: NOW) == Health(False, "no GPU worker has started yet")
+
+
+def test_a_database_without_schema_is_unhealthy_in_words(settings):
+    health = check_health(settings, lambda: NOW)
+    assert not health.healthy
+    assert health.reason.startswith("the database cannot be read: no such table")
+
+
+def test_the_limit_is_the_one_of_the_api():
+    assert SILENCE_LIMIT == HEARTBEAT_LIMIT
+
+
+def test_the_module_runs_as_a_command_and_imports_no_torch(database, tmp_path):
+    # Given a live worker and a Python that refuses torch
+    give_sign_of_life(database, datetime.now(UTC))
+    program = (
+        "import runpy, sys; sys.modules['torch'] = sys.modules['celery'] = None; "
+        "runpy.run_module('worker.healthcheck', run_name='__main__')"
+    )
+    # When it runs as in a container
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"FLUX_DATABASE_URL": f"sqlite:///{tmp_path / 'flux.db'}", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # Then
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("healthy: worker worker-1 is busy")
