@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from shared.domain.errors import (
     CapabilityError,
     CapacityError,
+    DeadlinePassed,
     GenerationError,
     JobConflict,
     NotFound,
@@ -84,6 +85,12 @@ _DOCUMENTED: Final[Mapping[int, tuple[str, str, str, Mapping[str, Any]]]] = {
         Unavailable.code,
         "No worker has started yet, so there is no default model. Name a model, or try again soon.",
         {"retry_after_seconds": 5},
+    ),
+    504: (
+        "the job did not start before its deadline (only with `wait`; details hold the job)",
+        DeadlinePassed.code,
+        "The job did not start before its deadline.",
+        {"job": {}},
     ),
     507: (
         "no memory for the job (only with `wait`; details hold the job), or no disk",

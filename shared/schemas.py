@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
@@ -18,6 +18,13 @@ def _require_text(prompt: str) -> str:
     if "\x00" in prompt:
         raise ValueError("the prompt holds a NUL character")
     return prompt
+
+
+def _to_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is outside of the years 1 to 9999 in UTC") from None
 
 
 Prompt = Annotated[
@@ -37,6 +44,7 @@ Side = Annotated[int, Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="image i uses seed + i; unset: drawn by the server")]
 Priority = Annotated[int, Field(ge=-100, le=100, description="lower goes first within a class, like nice")]
 NumImages = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
+Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 
 
 class ScheduleFields(BaseModel):
@@ -45,8 +53,8 @@ class ScheduleFields(BaseModel):
     # Lax where the rest of a JSON body is strict: JSON has neither times nor enums.
     job_class: Annotated[JobClassName, Field(strict=False)] = JobClassName.NORMAL
     priority: Priority = 0
-    not_before: Annotated[AwareDatetime | None, Field(strict=False, description="do not start earlier")] = None
-    deadline: Annotated[AwareDatetime | None, Field(strict=False, description="fail if not started by then")] = None
+    not_before: Annotated[Moment | None, Field(strict=False, description="do not start earlier")] = None
+    deadline: Annotated[Moment | None, Field(strict=False, description="fail if not started by then")] = None
 
     def schedule(self) -> Schedule:
         """Return the domain's form of it."""
@@ -108,15 +116,12 @@ class UploadRequest(ScheduleFields):
         return self.model_dump(exclude_none=True, include=set(UploadRequest.model_fields) - _NOT_PARAMS)
 
 
-class RescheduleRequest(BaseModel):
+class RescheduleRequest(ScheduleFields):
     """What to change about a waiting job; what is left out stays."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    job_class: JobClassName = JobClassName.NORMAL
-    priority: Priority = 0
-    not_before: AwareDatetime | None = None
-    deadline: AwareDatetime | None = None
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"job_class": "background", "priority": 10}]}
+    )
 
     def changes(self) -> dict[str, Any]:
         """Return the columns to change."""
@@ -211,11 +216,24 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
         "seed": 7,
         "num_images": 1,
     },
+    "job_class": "normal",
     "priority": 0,
+    "not_before": None,
+    "deadline": None,
+    "held": False,
     "progress": {"step": 4, "total_steps": 4, "value": 1.0, "image_index": 0},
     "queue_position": None,
     "eta_seconds": None,
     "attempt": 1,
+    "attempts": [
+        {
+            "attempt": 1,
+            "started_at": "2026-01-01T12:00:00.02Z",
+            "ended_at": "2026-01-01T12:00:01.22Z",
+            "outcome": "finish",
+            "error": None,
+        }
+    ],
     "error": None,
     "inputs": [],
     "images": [

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Final
+
+from fastapi import APIRouter, Depends
 
 from api.deps import ServicesDep
 from api.errors import error_responses
+from api.routes.takes import JSON, Takes
 from shared.schemas import CancelledRead, JobRead, QueueRead, RescheduleRequest
 
 router = APIRouter(prefix="/api", tags=["queue"])
 
-_WAITING_ONLY = error_responses(404, 409)
+_ANY_TIME: Final = error_responses(503)
+_WAITING_ONLY: Final = error_responses(404, 409, 422, 503)
 
 
-@router.get("/queue")
+@router.get("/queue", responses=_ANY_TIME)
 def read_queue(services: ServicesDep) -> QueueRead:
     """Show what runs, what comes next and how many jobs have which status."""
     return services.queue.read()
 
 
-@router.post("/queue/pause")
+@router.post("/queue/pause", responses=_ANY_TIME)
 def pause(services: ServicesDep) -> QueueRead:
     """Start no more jobs until resumed, also over restarts; the running one goes on."""
     return services.queue.pause()
 
 
-@router.post("/queue/resume")
+@router.post("/queue/resume", responses=_ANY_TIME)
 def resume(services: ServicesDep) -> QueueRead:
     """Start jobs again."""
     return services.queue.resume()
 
 
-@router.post("/queue/cancel")
+@router.post("/queue/cancel", responses=_ANY_TIME)
 def cancel_waiting(services: ServicesDep) -> CancelledRead:
     """Cancel every waiting job; the running one goes on."""
     return CancelledRead(cancelled=services.queue.cancel_waiting())
@@ -55,7 +59,11 @@ def move_to_front(job_id: str, services: ServicesDep) -> JobRead:
     return services.queue.move_to_front(job_id)
 
 
-@router.patch("/jobs/{job_id}", responses=error_responses(404, 409, 422))
+@router.patch(
+    "/jobs/{job_id}",
+    responses=error_responses(404, 409, 413, 415, 422, 503),
+    dependencies=[Depends(Takes(JSON))],
+)
 def reschedule(job_id: str, body: RescheduleRequest, services: ServicesDep) -> JobRead:
     """Change class, priority, not_before or deadline of a waiting job."""
     return services.queue.reschedule(job_id, body.changes())

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, Form, Response, UploadFile
 from pydantic import Field
 
 from api.deps import ServicesDep
-from api.errors import MAX_FIELD_CHARACTERS, error_responses
+from api.errors import error_responses
 from api.routes.answer import IdempotencyKeyDep, WishDep, submit_and_answer
+from api.routes.takes import FORM, JSON, Takes
 from api.services.submission import Submission
-from shared.domain.errors import RequestError, UnsupportedMediaType
 from shared.domain.params import InputRole, JobKind
 from shared.schemas import JobRead, JobWithImage, TextGenerateRequest, UploadRequest
 
 router = APIRouter(prefix="/api", tags=["submit"])
 
-_JSON: Final = "application/json"
-_FORM: Final = "multipart/form-data"
-
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": JobWithImage | JobRead, "description": "the job ended within `wait`"},
     202: {"model": JobRead, "description": "accepted; poll `Location`"},
-    **error_responses(409, 413, 415, 422, 429, 500, 503, 507),
+    **error_responses(409, 413, 415, 422, 429, 500, 503, 504, 507),
 }
 
 
@@ -41,39 +37,12 @@ class FillRequest(UploadRequest):
     mask: UploadFile = Field(description="same size; white is repainted, black is kept")
 
 
-class Takes:
-    """A dependency that refuses bodies of another content type, and forms that give a field twice."""
-
-    def __init__(self, media_type: str) -> None:
-        self._media_type = media_type
-
-    async def __call__(self, request: Request) -> None:
-        """Check one request; its body is read already.
-
-        Raises:
-          UnsupportedMediaType: it is of another type.
-          RequestError: it is a form and gives a field twice.
-        """
-        sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if sent != self._media_type:
-            raise UnsupportedMediaType(
-                f"Content-Type is {sent or 'missing'}; this route takes {self._media_type}.",
-                field="Content-Type",
-                limit=self._media_type,
-            )
-        if self._media_type == _FORM:
-            times = Counter(name for name, _ in (await request.form()).multi_items())
-            if repeated := next((name for name in times if times[name] > 1), None):
-                field = repeated[:MAX_FIELD_CHARACTERS]
-                raise RequestError(f"{field}: given {times[repeated]} times; once is enough.", field=field, limit=1)
-
-
 @router.post(
     "/generate",
     status_code=202,
     responses=_ANSWERS,
     response_model=JobWithImage | JobRead,
-    dependencies=[Depends(Takes(_JSON))],
+    dependencies=[Depends(Takes(JSON))],
 )
 async def generate(
     body: TextGenerateRequest,
@@ -92,10 +61,10 @@ async def generate(
     status_code=202,
     responses=_ANSWERS,
     response_model=JobWithImage | JobRead,
-    dependencies=[Depends(Takes(_FORM))],
+    dependencies=[Depends(Takes(FORM))],
 )
 async def edit(
-    form: Annotated[EditRequest, Form(media_type=_FORM)],
+    form: Annotated[EditRequest, Form(media_type=FORM)],
     services: ServicesDep,
     wish: WishDep,
     response: Response,
@@ -112,10 +81,10 @@ async def edit(
     status_code=202,
     responses=_ANSWERS,
     response_model=JobWithImage | JobRead,
-    dependencies=[Depends(Takes(_FORM))],
+    dependencies=[Depends(Takes(FORM))],
 )
 async def fill(
-    form: Annotated[FillRequest, Form(media_type=_FORM)],
+    form: Annotated[FillRequest, Form(media_type=FORM)],
     services: ServicesDep,
     wish: WishDep,
     response: Response,

@@ -171,6 +171,25 @@ PARAMETERS = {
     "model empty": json_body(1, model=""),
     "model a path": json_body(code="unknown_model", model="../../etc/passwd"),
     "model of another kind": json_body(code="capability", says="edit", model="kontext"),
+    # schedule
+    "priority above the limit": json_body(100, priority=101),
+    "priority below the limit": json_body(-100, priority=-101),
+    "priority a string": json_body(priority="5"),
+    "class unknown": json_body(job_class="urgent"),
+    "class null": json_body(job_class=None),
+    "a time without a zone": json_body(not_before="2030-01-01T10:00:00"),
+    "a time that is a word": json_body(deadline="tomorrow"),
+    "a time that no clock shows": json_body(deadline="2030-02-30T10:00:00Z"),
+    "a time after the last year": json_body(says="9999", deadline="9999-12-31T23:59:59-12:00"),
+    "a time before the first year": json_body(says="9999", not_before="0001-01-01T00:00:00+12:00"),
+    "a time that is a huge number": json_body(not_before=10**30),
+    "a time that is NaN": raw_json('{"prompt": "x", "deadline": NaN}', "deadline"),
+    "an idempotency key that is too long": Bad(
+        "/api/generate", {"json": {"prompt": "x"}, "headers": {"Idempotency-Key": "k" * 256}}, "Idempotency-Key", 255
+    ),
+    "an idempotency key that is empty": Bad(
+        "/api/generate", {"json": {"prompt": "x"}, "headers": {"Idempotency-Key": ""}}, "Idempotency-Key", 1
+    ),
     # shape of the body
     "unknown field": json_body(strength=0.5),
     "field of a later version": json_body(owner="me"),
@@ -393,7 +412,14 @@ def test_bad_input_is_refused_by_field_and_limit_and_leaves_nothing(untouched_se
     ],
 )
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/api/jobs/{}"), ("POST", "/api/jobs/{}/cancel"), ("GET", "/api/images/{}")]
+    ("method", "path"),
+    [
+        ("GET", "/api/jobs/{}"),
+        ("POST", "/api/jobs/{}/cancel"),
+        ("POST", "/api/jobs/{}/hold"),
+        ("POST", "/api/jobs/{}/front"),
+        ("GET", "/api/images/{}"),
+    ],
 )
 def test_an_id_that_is_unknown_or_climbs_directories_is_404(
     untouched_server: Server, method: str, path: str, name: str
@@ -405,6 +431,35 @@ def test_an_id_that_is_unknown_or_climbs_directories_is_404(
     assert status == 404
     assert ErrorBody.model_validate_json(body).error.code == "not_found"
     untouched_server.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("send", "status", "field"),
+    [
+        ({"json": {"priority": 101}}, 422, "priority"),
+        ({"json": {"priority": "1"}}, 422, "priority"),
+        ({"json": {"priority": None}}, 422, "priority"),
+        ({"json": {"job_class": "urgent"}}, 422, "job_class"),
+        ({"json": {"deadline": "9999-12-31T23:59:59-12:00"}}, 422, "deadline"),
+        ({"json": {"not_before": "soon"}}, 422, "not_before"),
+        ({"json": {"status": "succeeded"}}, 422, "status"),
+        ({"json": ["priority"]}, 422, "body"),
+        ({"content": b"{", "headers": {"Content-Type": JSON}}, 422, "body"),
+        ({"content": b"priority=1", "headers": {"Content-Type": "text/plain"}}, 415, "Content-Type"),
+        ({"data": {"priority": "1"}}, 415, "Content-Type"),
+    ],
+)
+def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(server: Server, send, status: int, field: str):
+    # given
+    job = server.client.post("/api/generate", json={"prompt": PROMPT, "priority": 3}).json()
+
+    # when
+    response = server.client.patch(job["urls"]["self"], **send)
+
+    # then
+    assert response.status_code == status
+    assert refused(response).details["field"] == field
+    assert server.client.get(job["urls"]["self"]).json() == job
 
 
 @pytest.mark.parametrize(
