@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter
 
 from api.deps import ServicesDep
@@ -10,28 +12,29 @@ from shared.schemas import CancelledRead, JobRead, QueueRead, RescheduleRequest
 
 router = APIRouter(prefix="/api", tags=["queue"])
 
-_WAITING_ONLY = error_responses(404, 409)
+_ANY: Final = error_responses(503)
+_WAITING_ONLY: Final = error_responses(404, 409, 422, 503)
 
 
-@router.get("/queue")
+@router.get("/queue", responses=_ANY)
 def read_queue(services: ServicesDep) -> QueueRead:
     """Show what runs, what comes next and how many jobs have which status."""
     return services.queue.read()
 
 
-@router.post("/queue/pause")
+@router.post("/queue/pause", responses=_ANY)
 def pause(services: ServicesDep) -> QueueRead:
     """Start no more jobs until resumed, also over restarts; the running one goes on."""
     return services.queue.pause()
 
 
-@router.post("/queue/resume")
+@router.post("/queue/resume", responses=_ANY)
 def resume(services: ServicesDep) -> QueueRead:
     """Start jobs again."""
     return services.queue.resume()
 
 
-@router.post("/queue/cancel")
+@router.post("/queue/cancel", responses=_ANY)
 def cancel_waiting(services: ServicesDep) -> CancelledRead:
     """Cancel every waiting job; the running one goes on."""
     return CancelledRead(cancelled=services.queue.cancel_waiting())
@@ -55,7 +58,7 @@ def move_to_front(job_id: str, services: ServicesDep) -> JobRead:
     return services.queue.move_to_front(job_id)
 
 
-@router.patch("/jobs/{job_id}", responses=error_responses(404, 409, 422))
+@router.patch("/jobs/{job_id}", responses=_WAITING_ONLY)
 def reschedule(job_id: str, body: RescheduleRequest, services: ServicesDep) -> JobRead:
     """Change class, priority, not_before or deadline of a waiting job."""
     return services.queue.reschedule(job_id, body.changes())
