@@ -211,11 +211,24 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
         "seed": 7,
         "num_images": 1,
     },
+    "job_class": "normal",
     "priority": 0,
+    "not_before": None,
+    "deadline": None,
+    "held": False,
     "progress": {"step": 4, "total_steps": 4, "value": 1.0, "image_index": 0},
     "queue_position": None,
     "eta_seconds": None,
     "attempt": 1,
+    "attempts": [
+        {
+            "attempt": 1,
+            "started_at": "2026-11-21T04:01:23.010Z",
+            "ended_at": "2026-11-21T04:01:23.400Z",
+            "outcome": "finish",
+            "error": None,
+        }
+    ],
     "error": None,
     "inputs": [],
     "images": [
