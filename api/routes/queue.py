@@ -13,29 +13,29 @@ from shared.schemas import CancelledRead, JobRead, QueueRead, RescheduleRequest
 
 router = APIRouter(prefix="/api", tags=["queue"])
 
-_ANY_TIME: Final = error_responses(503)
+_ANY: Final = error_responses(503)
 _WAITING_ONLY: Final = error_responses(404, 409, 422, 503)
 
 
-@router.get("/queue", responses=_ANY_TIME)
+@router.get("/queue", responses=_ANY)
 def read_queue(services: ServicesDep) -> QueueRead:
     """Show what runs, what comes next and how many jobs have which status."""
     return services.queue.read()
 
 
-@router.post("/queue/pause", responses=_ANY_TIME)
+@router.post("/queue/pause", responses=_ANY)
 def pause(services: ServicesDep) -> QueueRead:
     """Start no more jobs until resumed, also over restarts; the running one goes on."""
     return services.queue.pause()
 
 
-@router.post("/queue/resume", responses=_ANY_TIME)
+@router.post("/queue/resume", responses=_ANY)
 def resume(services: ServicesDep) -> QueueRead:
     """Start jobs again."""
     return services.queue.resume()
 
 
-@router.post("/queue/cancel", responses=_ANY_TIME)
+@router.post("/queue/cancel", responses=_ANY)
 def cancel_waiting(services: ServicesDep) -> CancelledRead:
     """Cancel every waiting job; the running one goes on."""
     return CancelledRead(cancelled=services.queue.cancel_waiting())

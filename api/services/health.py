@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Final
-
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.channel.progress import ProgressChannel
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
-from shared.db.workers import WorkerRepository, WorkerState
+from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository, WorkerState
 from shared.domain.job import Lane
 from shared.schemas import ReadyRead
-
-HEARTBEAT_LIMIT: Final = timedelta(seconds=15)
 
 
 class HealthService:

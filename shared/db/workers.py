@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import delete, insert, select, update
 
@@ -13,6 +13,9 @@ from shared.clock import Clock, utc_now
 from shared.db.engine import Database
 from shared.db.models import WorkerRow
 from shared.domain.job import Lane
+
+HEARTBEAT_LIMIT: Final = timedelta(seconds=15)
+"""A worker that is silent for so long (three heartbeats) counts as gone."""
 
 
 class WorkerState(StrEnum):

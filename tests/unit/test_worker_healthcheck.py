@@ -4,11 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.services.health import HEARTBEAT_LIMIT
-from shared.db.workers import WorkerRepository, WorkerState
+from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository, WorkerState
 from shared.domain.job import Lane
 from shared.settings import WorkerSettings
-from worker.healthcheck import SILENCE_LIMIT, Health, check_health
+from worker.healthcheck import Health, check_health
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -26,7 +25,7 @@ def give_sign_of_life(database, at, lane=Lane.GPU, owner="worker-1"):
 
 def test_a_worker_that_just_beat_is_healthy(database, settings):
     # Given a sign of life just inside the limit
-    give_sign_of_life(database, NOW - SILENCE_LIMIT + timedelta(seconds=1))
+    give_sign_of_life(database, NOW - HEARTBEAT_LIMIT + timedelta(seconds=1))
     # When the container asks
     health = check_health(settings, lambda: NOW)
     # Then it is told that all is well, and what the worker does
@@ -34,7 +33,7 @@ def test_a_worker_that_just_beat_is_healthy(database, settings):
 
 
 def test_a_silent_worker_is_unhealthy(database, settings):
-    give_sign_of_life(database, NOW - SILENCE_LIMIT)
+    give_sign_of_life(database, NOW - HEARTBEAT_LIMIT)
     assert check_health(settings, lambda: NOW) == Health(
         False, "worker worker-1 stopped, or has been silent for 15 s or more"
     )
@@ -61,10 +60,6 @@ def test_a_database_without_schema_is_unhealthy_in_words(settings):
     health = check_health(settings, lambda: NOW)
     assert not health.healthy
     assert health.reason.startswith("the database cannot be read: no such table")
-
-
-def test_the_limit_is_the_one_of_the_api():
-    assert SILENCE_LIMIT == HEARTBEAT_LIMIT
 
 
 def test_the_module_runs_as_a_command_and_imports_no_torch(database, tmp_path):
