@@ -55,6 +55,19 @@ def pull(
 
 
 @app.command()
+def doctor(
+    audit: Annotated[bool, typer.Option("--audit", help="Also check every job and every picture.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Check GPU, torch, weights, disk, database and broker; exit 1 when something is in the way."""
+    from cli.host.doctor import run_doctor
+    from shared.settings import HubSettings
+
+    settings = HubSettings() if data_dir is None else HubSettings(data_dir=data_dir)
+    raise typer.Exit(run_doctor(settings, with_audit=audit))
+
+
+@app.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to the schema of this version."""
     from cli.host.migrate import run_migrate

@@ -1,0 +1,1 @@
+"""What `flux-image doctor` looks at, one module per subject. Each yields findings and changes nothing."""

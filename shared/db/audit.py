@@ -1,0 +1,123 @@
+"""The invariants that every accepted job keeps, as queries over the whole table and the media directory.
+
+Numbers follow the lifecycle's list of invariants; run it after every chaos test and as ``flux-image doctor --audit``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, and_, func, or_, select
+
+from shared.clock import Clock, utc_now
+from shared.db.engine import Database
+from shared.db.models import AttemptRow, ImageRow, InputRow, JobRow
+from shared.domain.job import MAX_CRASHES
+from shared.domain.status import TERMINAL_STATUSES, JobStatus
+
+GRACE: Final = timedelta(seconds=15)
+"""How long after its lease a job may still be ``running``: two rounds of the reconciler, and some."""
+
+ORPHAN_AGE: Final = timedelta(hours=1)
+"""A file that no row names may be that old: it is being written, or a crash left it and it will be swept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken promise."""
+
+    invariant: str
+    subject: str
+    message: str
+
+
+def audit(database: Database, media_dir: Path, clock: Clock = utc_now) -> list[Violation]:
+    """Return every violation found; empty when all promises hold."""
+    with database.read() as connection:
+        return [
+            *_succeeded_jobs_have_their_pictures(connection, media_dir),
+            *_attempts_are_in_order(connection),
+            *_running_jobs_have_a_live_owner(connection, clock),
+            *_crashes_are_bounded(connection),
+            *_ended_jobs_are_closed(connection),
+            *_files_have_rows(connection, media_dir, clock),
+        ]
+
+
+def _succeeded_jobs_have_their_pictures(connection: Connection, media_dir: Path) -> Iterator[Violation]:
+    jobs = connection.execute(select(JobRow.id, JobRow.status, JobRow.attempt, JobRow.params)).all()
+    images: dict[str, list[Row[Any]]] = {}
+    for image in connection.execute(select(*ImageRow.__table__.columns).order_by(ImageRow.image_index)):
+        images.setdefault(image.job_id, []).append(image)
+    for job in jobs:
+        found = images.get(job.id, [])
+        wanted = job.params["num_images"] if job.status == JobStatus.SUCCEEDED else 0
+        if [image.image_index for image in found] != list(range(wanted)):
+            yield Violation("I4", job.id, f"{job.status} with {len(found)} pictures instead of {wanted}")
+        for image in found:
+            if image.attempt != job.attempt:
+                yield Violation("I8", job.id, f"picture of attempt {image.attempt}, job at {job.attempt}")
+            if problem := _file_problem(media_dir / image.path, image):
+                yield Violation("I4", job.id, f"{image.path} {problem}")
+
+
+def _file_problem(path: Path, image: Row[Any]) -> str | None:
+    if not path.is_file():
+        return "is missing"
+    data = path.read_bytes()
+    if len(data) != image.size_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
+        return "is not what was published"
+    return None
+
+
+def _attempts_are_in_order(connection: Connection) -> Iterator[Violation]:
+    numbers = select(
+        AttemptRow.job_id,
+        func.count().label("rows"),
+        func.max(AttemptRow.attempt).label("last"),
+        func.count().filter(AttemptRow.ended_at.is_(None)).label("open"),
+    ).group_by(AttemptRow.job_id)
+    counted = {row.job_id: row for row in connection.execute(numbers)}
+    for job in connection.execute(select(JobRow.id, JobRow.status, JobRow.attempt)):
+        row = counted.get(job.id)
+        rows, last, still_open = (row.rows, row.last, row.open) if row else (0, 0, 0)
+        if rows != job.attempt or last != job.attempt:
+            yield Violation("I5", job.id, f"attempt {job.attempt}, but {rows} attempts are recorded up to {last}")
+        if still_open != (1 if job.status == JobStatus.RUNNING else 0):
+            yield Violation("I5", job.id, f"{still_open} open attempts of a {job.status} job")
+
+
+def _running_jobs_have_a_live_owner(connection: Connection, clock: Clock) -> Iterator[Violation]:
+    silent = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < clock() - GRACE)
+    for row in connection.execute(select(JobRow.id, JobRow.owner).where(silent)):
+        yield Violation("I6", row.id, f"running under {row.owner}, whose lease ran out")
+
+
+def _crashes_are_bounded(connection: Connection) -> Iterator[Violation]:
+    for row in connection.execute(select(JobRow.id, JobRow.crashes).where(JobRow.crashes > MAX_CRASHES)):
+        yield Violation("I7", row.id, f"{row.crashes} crashes")
+
+
+def _ended_jobs_are_closed(connection: Connection) -> Iterator[Violation]:
+    ended = JobRow.status.in_(TERMINAL_STATUSES)
+    wrong = or_(
+        and_(ended, or_(JobRow.finished_at.is_(None), JobRow.owner.is_not(None))),
+        and_(~ended, JobRow.finished_at.is_not(None)),
+        and_(JobRow.status == JobStatus.FAILED, JobRow.error_code.is_(None)),
+    )
+    for row in connection.execute(select(JobRow.id, JobRow.status).where(wrong)):
+        yield Violation("I3", row.id, f"{row.status}, but its end is not recorded as such")
+
+
+def _files_have_rows(connection: Connection, media_dir: Path, clock: Clock) -> Iterator[Violation]:
+    known = {row.path for table in (ImageRow, InputRow) for row in connection.execute(select(table.path))}
+    oldest = (clock() - ORPHAN_AGE).timestamp()
+    for path in media_dir.rglob("*"):
+        key = str(path.relative_to(media_dir))
+        if path.is_file() and key not in known and path.stat().st_mtime < oldest:
+            yield Violation("I9", key, "no row names this file")
