@@ -65,13 +65,14 @@ def circumstances(benchmark: str, arguments: Sequence[str]) -> Figures:
 
 
 def machine() -> Figures:
-    """Return processor, cores, memory, and how busy the machine was: a load above 0 is somebody else's, or ours."""
+    """Return processor, cores, memory, and how much of it others took: the load counts their processes and ours."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "ram_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
         "load_average_1_min": round(os.getloadavg()[0], 2),
+        "niceness": os.nice(0),
     }
 
 
