@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
@@ -116,6 +116,8 @@ class JobRepository:
     def queue_positions(self, jobs: Iterable[Job]) -> dict[str, int]:
         """Return how many jobs of the same lane go first, for each of these that is queued."""
         queued = [job for job in jobs if job.status is JobStatus.QUEUED]
+        if not queued:
+            return {}
         with self._database.read() as connection:
             return {job.id: _count_ahead(connection, job) for job in queued}
 
@@ -155,14 +157,14 @@ class JobRepository:
             return to_image(row) if row else None
 
     def _insert(self, connection: Connection, job: NewJob, max_queued: int) -> Job:
-        waiting = connection.scalar(select(func.count()).select_from(JobRow).where(JobRow.status == JobStatus.QUEUED))
+        waiting = connection.scalar(_COUNT_QUEUED)
         if (waiting or 0) >= max_queued:
             raise CapacityError(
                 f"{waiting} jobs are waiting, which is the limit. Try again later.",
                 limit=max_queued,
                 retry_after_seconds=QUEUE_FULL_RETRY_SECONDS,
             )
-        row = connection.execute(insert(JobRow).values(**self._new_row(job)).returning(*JOB_COLUMNS)).one()
+        row = connection.execute(_INSERT_JOB, self._new_row(job)).one()
         if job.inputs:
             connection.execute(insert(InputRow), [_input_row(job.id, item) for item in job.inputs])
         return load_jobs(connection, [row])[0]
@@ -203,18 +205,29 @@ def _input_row(job_id: str, item: JobInput) -> dict[str, Any]:
 
 
 def _count_ahead(connection: Connection, job: Job) -> int:
-    schedule = job.schedule
-    same_class = JobRow.job_class == schedule.job_class
-    same_priority = and_(same_class, JobRow.priority == schedule.priority)
+    place = {
+        "lane": job.lane,
+        "job_class": job.schedule.job_class,
+        "priority": job.schedule.priority,
+        "created_at": job.created_at,
+        "id": job.id,
+    }
+    return connection.scalar(_COUNT_AHEAD, place) or 0
+
+
+def _make_count_ahead() -> Select[Any]:
+    same_class = JobRow.job_class == bindparam("job_class")
+    same_priority = and_(same_class, JobRow.priority == bindparam("priority"))
     ahead = or_(
-        JobRow.job_class < schedule.job_class,
-        and_(same_class, JobRow.priority < schedule.priority),
-        and_(same_priority, JobRow.created_at < job.created_at),
-        and_(same_priority, JobRow.created_at == job.created_at, JobRow.id < job.id),
+        JobRow.job_class < bindparam("job_class"),
+        and_(same_class, JobRow.priority < bindparam("priority")),
+        and_(same_priority, JobRow.created_at < bindparam("created_at")),
+        and_(same_priority, JobRow.created_at == bindparam("created_at"), JobRow.id < bindparam("id")),
     )
-    query = (
-        select(func.count())
-        .select_from(JobRow)
-        .where(JobRow.status == JobStatus.QUEUED, JobRow.lane == job.lane, ahead)
-    )
-    return connection.scalar(query) or 0
+    return _COUNT_QUEUED.where(JobRow.lane == bindparam("lane"), ahead)
+
+
+# Built once: SQLAlchemy takes longer to build the statements of a submit than SQLite to run them.
+_COUNT_QUEUED: Final = select(func.count()).select_from(JobRow).where(JobRow.status == JobStatus.QUEUED)
+_COUNT_AHEAD: Final = _make_count_ahead()
+_INSERT_JOB: Final = insert(JobRow).returning(*JOB_COLUMNS)

@@ -5,30 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, bindparam, exists, or_, select
 
 from shared.db.mapping import to_job
 from shared.db.models import AttemptRow, ImageRow, InputRow, JobRow, LaneRow
 from shared.domain.job import Job, Lane
+from shared.domain.params import JobKind
 from shared.domain.status import JobStatus
 
 JOB_COLUMNS = tuple(JobRow.__table__.columns)
 
 
 def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
-    """Attach inputs, images and attempts with one query each, whatever the number of jobs."""
-    ids = [row.id for row in rows]
-    inputs = _by_job(connection, select(*InputRow.__table__.columns).where(InputRow.job_id.in_(ids)))
-    images = _by_job(
-        connection,
-        select(*ImageRow.__table__.columns).where(ImageRow.job_id.in_(ids)).order_by(ImageRow.image_index),
-    )
-    attempts = _by_job(
-        connection,
-        select(*AttemptRow.__table__.columns).where(AttemptRow.job_id.in_(ids)).order_by(AttemptRow.attempt),
-    )
+    """Attach inputs, images and attempts with one query each, and none where no job can have any."""
+    inputs = _by_job(connection, _INPUTS, [row.id for row in rows if row.kind != JobKind.GENERATE])
+    images = _by_job(connection, _IMAGES, [row.id for row in rows if row.status == JobStatus.SUCCEEDED])
+    attempts = _by_job(connection, _ATTEMPTS, [row.id for row in rows if row.attempt > 0])
     return [to_job(row, inputs[row.id], images[row.id], attempts[row.id]) for row in rows]
 
 
@@ -50,8 +44,19 @@ def claim_order(job: type[JobRow] = JobRow) -> tuple[Any, ...]:
     return (job.job_class, job.priority, job.created_at, job.id)
 
 
-def _by_job(connection: Connection, query: Select[Any]) -> defaultdict[str, list[Row[Any]]]:
+def _by_job(connection: Connection, query: Select[Any], job_ids: Sequence[str]) -> defaultdict[str, list[Row[Any]]]:
     grouped: defaultdict[str, list[Row[Any]]] = defaultdict(list)
-    for row in connection.execute(query):
-        grouped[row.job_id].append(row)
+    if job_ids:
+        for row in connection.execute(query, {"job_ids": job_ids}):
+            grouped[row.job_id].append(row)
     return grouped
+
+
+def _of_jobs(table: FromClause) -> Select[Any]:
+    return select(*table.columns).where(table.c.job_id.in_(bindparam("job_ids", expanding=True)))
+
+
+# Built once: SQLAlchemy takes longer to build these statements than SQLite to run them.
+_INPUTS: Final = _of_jobs(InputRow.__table__)
+_IMAGES: Final = _of_jobs(ImageRow.__table__).order_by(ImageRow.image_index)
+_ATTEMPTS: Final = _of_jobs(AttemptRow.__table__).order_by(AttemptRow.attempt)
