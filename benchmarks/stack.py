@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 from benchmarks.report import say
 from cli.host.up import running_stack, wait_until_ready
 from shared.settings import HostSettings
+
+_START_SECONDS: Final = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,9 @@ def bench_stack(*, flower: bool = True) -> Iterator[BenchStack]:
         with running_stack(settings, flower=flower, say=say) as (stack, supervisor):
             _end_on_signals()  # the supervisor's handlers would only note them
             say("starting the stack ...")
+            _give_up_after(_START_SECONDS)
             wait_until_ready(stack, supervisor, lambda _: None)
+            signal.alarm(0)
             pids = {part.name: part.pid for part in supervisor.parts if part.pid is not None}
             yield BenchStack(stack.api_url, settings.data_dir, pids)
 
@@ -50,3 +55,13 @@ def _end_on_signals() -> None:
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
+
+
+def _give_up_after(seconds: int) -> None:
+    """End a wait that a part which cannot start would make endless."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"the stack is not ready after {seconds} s")
+
+    signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)

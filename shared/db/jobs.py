@@ -227,8 +227,7 @@ def _make_count_ahead() -> Select[Any]:
     return _COUNT_QUEUED.where(JobRow.lane == bindparam("lane"), ahead)
 
 
-# What every submit and poll runs, built once: SQLAlchemy takes longer to build these than SQLite to run them
-# (together 40 % of a submit's processor time, see docs/benchmarks).
-_COUNT_QUEUED = select(func.count()).select_from(JobRow).where(JobRow.status == JobStatus.QUEUED)
-_COUNT_AHEAD = _make_count_ahead()
-_INSERT_JOB = insert(JobRow).returning(*JOB_COLUMNS)
+# Built once: SQLAlchemy takes longer to build the statements of a submit than SQLite to run them.
+_COUNT_QUEUED: Final = select(func.count()).select_from(JobRow).where(JobRow.status == JobStatus.QUEUED)
+_COUNT_AHEAD: Final = _make_count_ahead()
+_INSERT_JOB: Final = insert(JobRow).returning(*JOB_COLUMNS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, bindparam, exists, or_, select
 
 from shared.db.mapping import to_job
 from shared.db.models import AttemptRow, ImageRow, InputRow, JobRow, LaneRow
@@ -19,7 +19,7 @@ JOB_COLUMNS = tuple(JobRow.__table__.columns)
 
 
 def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
-    """Attach what belongs to jobs with at most one query per kind; none for jobs that cannot have any."""
+    """Attach inputs, images and attempts with one query each, and none where no job can have any."""
     inputs = _by_job(connection, _INPUTS, [row.id for row in rows if row.kind != JobKind.GENERATE])
     images = _by_job(connection, _IMAGES, [row.id for row in rows if row.status == JobStatus.SUCCEEDED])
     attempts = _by_job(connection, _ATTEMPTS, [row.id for row in rows if row.attempt > 0])
@@ -52,12 +52,11 @@ def _by_job(connection: Connection, query: Select[Any], job_ids: Sequence[str]) 
     return grouped
 
 
-def _of_jobs(table: type[InputRow | ImageRow | AttemptRow], order: Any) -> Select[Any]:
-    wanted = table.job_id.in_(bindparam("job_ids", expanding=True))
-    return select(*table.__table__.columns).where(wanted).order_by(order)
+def _of_jobs(table: FromClause) -> Select[Any]:
+    return select(*table.columns).where(table.c.job_id.in_(bindparam("job_ids", expanding=True)))
 
 
-# Built once: SQLAlchemy takes longer to build these than SQLite to run them.
-_INPUTS = _of_jobs(InputRow, InputRow.role)
-_IMAGES = _of_jobs(ImageRow, ImageRow.image_index)
-_ATTEMPTS = _of_jobs(AttemptRow, AttemptRow.attempt)
+# Built once: SQLAlchemy takes longer to build these statements than SQLite to run them.
+_INPUTS: Final = _of_jobs(InputRow.__table__)
+_IMAGES: Final = _of_jobs(ImageRow.__table__).order_by(ImageRow.image_index)
+_ATTEMPTS: Final = _of_jobs(AttemptRow.__table__).order_by(AttemptRow.attempt)
