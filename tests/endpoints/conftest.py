@@ -58,6 +58,17 @@ def start_server(broker_url: str, migrated_database: Path, tmp_path: Path) -> It
         yield start
 
 
+@pytest.fixture(scope="module")
+def untouched_server(tmp_path_factory: pytest.TempPathFactory, broker_url: str, migrated_database: Path):
+    """One server for all tests of a file that leave it as it was: starting one takes longer than asking it."""
+    data_dir = tmp_path_factory.mktemp("data")
+    shutil.copy(migrated_database, data_dir)
+    settings = ApiSettings(_env_file=None, data_dir=data_dir, redis_url=broker_url, log_level="WARNING")
+    with serving(settings) as server:
+        server.worker.join()
+        yield server
+
+
 @pytest.fixture
 def server(start_server: ServerFactory) -> Server:
     return start_server()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +13,8 @@ from PIL import Image
 
 from shared.domain.params import MAX_PROMPT_CHARACTERS, MAX_SEED
 from shared.schemas import ErrorBody
-from shared.settings import ApiSettings
 from tests.endpoints.conftest import ServerFactory
-from tests.endpoints.server import Server, serving
+from tests.endpoints.server import Server
 from tests.factories import encoded, mask_bytes, noise_bytes, picture, png_bytes
 
 PROMPT = "a red circle"
@@ -350,16 +347,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def untouched_server(tmp_path_factory: pytest.TempPathFactory, broker_url: str, migrated_database: Path):
-    """One server for the whole table: a refused request leaves it as it was."""
-    data_dir = tmp_path_factory.mktemp("data")
-    shutil.copy(migrated_database, data_dir)
-    with serving(ApiSettings(_env_file=None, data_dir=data_dir, redis_url=broker_url)) as server:
-        server.worker.join()
-        yield server
-
-
 def refused(response: Any) -> Any:
     """Return the error of a 4xx answer, after a check of its shape."""
     assert response.headers["Content-Type"] == "application/json"
@@ -475,9 +462,9 @@ def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(server: Ser
         ("cursor=job_%00", "cursor", None),
     ],
 )
-def test_a_list_that_cannot_be_made_is_refused(server: Server, query: str, field: str, limit: int | None):
+def test_a_list_that_cannot_be_made_is_refused(untouched_server: Server, query: str, field: str, limit: int | None):
     # when
-    response = server.client.get(f"/api/jobs?{query}")
+    response = untouched_server.client.get(f"/api/jobs?{query}")
 
     # then
     assert response.status_code == 422
@@ -500,9 +487,9 @@ def test_a_long_poll_that_cannot_be_done_is_refused(server: Server, query: str):
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/api/generate"), ("DELETE", "/api/jobs"), ("PUT", "/health")])
-def test_a_method_that_a_path_has_not_is_405_and_says_which_it_has(server: Server, method: str, path: str):
+def test_a_method_that_a_path_has_not_is_405_and_says_which_it_has(untouched_server: Server, method: str, path: str):
     # when
-    response = server.client.request(method, path)
+    response = untouched_server.client.request(method, path)
 
     # then
     assert response.status_code == 405
@@ -599,9 +586,11 @@ def post_endlessly(server: Server, stream: Endless, headers: Mapping[str, str]) 
     return server.call_as_written("POST", path, {"Origin": "http://localhost:5173", **headers}, stream.receive)
 
 
-def test_every_fault_of_a_request_is_told_at_once(server: Server):
+def test_every_fault_of_a_request_is_told_at_once(untouched_server: Server):
     # when
-    response = server.client.post("/api/generate", json={"prompt": "", "width": 250, "seed": -1, "colour": "red"})
+    response = untouched_server.client.post(
+        "/api/generate", json={"prompt": "", "width": 250, "seed": -1, "colour": "red"}
+    )
 
     # then
     error = refused(response)

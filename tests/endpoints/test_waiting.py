@@ -278,7 +278,7 @@ def test_those_who_wait_hold_neither_thread_nor_connection(server: Server):
     seconds, connections, answers = server.client.portal.call(scene)
 
     # then
-    assert max(seconds) < 1
+    assert max(seconds) < 5  # who needs what the waiters hold would wait for 60
     assert connections <= 1  # the one query for all who wait
     assert {answer.json()["status"] for answer in answers} == {"succeeded"}
     assert not waits(server)
