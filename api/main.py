@@ -20,6 +20,7 @@ from api.services.queries import JobQueries
 from api.services.queue import QueueService
 from api.services.reconciler import Reconciler
 from api.services.submission import SubmissionService
+from api.services.sweeper import Sweeper
 from api.services.uploads import UploadReader
 from api.services.waiting import JobWatcher
 from api.version import VERSION
@@ -89,7 +90,8 @@ def _lifespan(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContext
         reconciler = Reconciler(
             ClaimRepository(database), queue_repository, broker, doorbell, settings.reconcile_interval_seconds
         )
-        background = [asyncio.create_task(watcher.run()), asyncio.create_task(reconciler.run())]
+        sweeper = Sweeper(database, storage)
+        background = [asyncio.create_task(part.run()) for part in (watcher, reconciler, sweeper)]
         try:
             yield
         finally:

@@ -16,15 +16,17 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
-from shared.db.models import AttemptRow, ImageRow, InputRow, JobRow
+from shared.db.models import AttemptRow, ImageRow, JobRow
+from shared.db.orphans import ORPHAN_AGE, find_orphans
 from shared.domain.job import MAX_CRASHES
 from shared.domain.status import TERMINAL_STATUSES, JobStatus
+from shared.storage.local import LocalMediaStorage
 
 GRACE: Final = timedelta(seconds=15)
 """How long after its lease a job may still be ``running``: two rounds of the reconciler, and some."""
 
-ORPHAN_AGE: Final = timedelta(hours=1)
-"""A file that no row names may be that old: it is being written, or a crash left it and it will be swept."""
+UNSWEPT_AGE: Final = 2 * ORPHAN_AGE
+"""By then a file that no row names should have been swept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,6 @@ def _ended_jobs_are_closed(connection: Connection) -> Iterator[Violation]:
 
 
 def _files_have_rows(connection: Connection, media_dir: Path, clock: Clock) -> Iterator[Violation]:
-    known = {row.path for table in (ImageRow, InputRow) for row in connection.execute(select(table.path))}
-    oldest = (clock() - ORPHAN_AGE).timestamp()
-    for path in media_dir.rglob("*"):
-        key = str(path.relative_to(media_dir))
-        if path.is_file() and key not in known and path.stat().st_mtime < oldest:
-            yield Violation("I9", key, "no row names this file")
+    old = list(LocalMediaStorage(media_dir).keys_older_than(clock() - UNSWEPT_AGE))
+    for key in find_orphans(connection, old):
+        yield Violation("I9", key, "no row names this file")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 
@@ -24,6 +26,10 @@ class MediaStorage(ABC):
     @abstractmethod
     def local_path(self, key: str) -> Path | None:
         """Return the file behind ``key`` if it is on this machine, else ``None``."""
+
+    @abstractmethod
+    def keys_older_than(self, moment: datetime) -> Iterator[str]:
+        """Yield the key of every stored file last written before ``moment``, unfinished ones included."""
 
     @abstractmethod
     def delete(self, key: str) -> None:

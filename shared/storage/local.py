@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from shared.storage.base import MediaStorage
@@ -41,6 +44,14 @@ class LocalMediaStorage(MediaStorage):
     def local_path(self, key: str) -> Path:
         """Return the file; see ``MediaStorage.local_path``."""
         return self._resolve(key)
+
+    def keys_older_than(self, moment: datetime) -> Iterator[str]:
+        """Yield old files' keys; see ``MediaStorage.keys_older_than``."""
+        limit = moment.timestamp()
+        for path in self._root.rglob("*"):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                if path.is_file() and path.stat().st_mtime < limit:
+                    yield str(path.relative_to(self._root))
 
     def delete(self, key: str) -> None:
         """Remove the file, and its directory once that is empty."""

@@ -105,6 +105,6 @@ def test_an_end_without_its_time_is_found(database, media_dir, done):
 def test_only_an_old_file_without_a_row_is_found(database, media_dir, done):
     for name in ("new.png", "old.png"):
         (media_dir / name).write_bytes(b"x")
-    long_ago = (utc_now() - timedelta(hours=2)).timestamp()
+    long_ago = (utc_now() - timedelta(hours=3)).timestamp()
     os.utime(media_dir / "old.png", (long_ago, long_ago))
     assert found(database, media_dir) == [("I9", "old.png")]
