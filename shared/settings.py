@@ -115,7 +115,7 @@ class WorkerSettings(CoreSettings):
         default="auto",
         description="diffusers' enable_model_cpu_offload(); auto: only when the weights do not fit the card",
     )
-    warm_models: bool = Field(default=True, description="load the default generate model at start")
+    warm_models: bool = Field(default=True, description="load the default generate and edit models at start")
     max_attempts: int = Field(
         default=3, ge=1, description="tries of a job whose error may go away; crashes are counted apart"
     )

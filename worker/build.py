@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Final
 
 import structlog
 
@@ -25,6 +26,9 @@ from worker.presence import Presence
 from worker.runner import Runner, RunnerLimits
 
 log = structlog.get_logger(__name__)
+
+_WARMED: Final = (JobKind.EDIT, JobKind.GENERATE)
+"""The last one is in place for the first job."""
 
 MakeGenerator = Callable[[], tuple[ImageGeneratorInterface, WorkerReport]]
 
@@ -48,7 +52,7 @@ class GpuWorker:
         self._runner: Runner | None = None
 
     def start(self) -> None:
-        """Take the GPU, rescue what dead workers left running, publish the catalog, warm the default model.
+        """Take the GPU, rescue what dead workers left running, publish the catalog, warm the default models.
 
         Raises:
           SchemaMismatch: the database belongs to another version.
@@ -101,11 +105,12 @@ class GpuWorker:
         if not self._settings.warm_models or self._presence is None:
             return
         self._presence.become(WorkerState.WARMING)
-        model = report.defaults[JobKind.GENERATE].model
-        try:
-            generator.warm(model)
-        except ServiceError as error:  # jobs for it will say the same; other models may work
-            log.error("cannot warm the default model", action="warm_failed", model=model, error=error.message)
+        for kind in _WARMED:
+            model = report.defaults[kind].model
+            try:
+                generator.warm(model)
+            except ServiceError as error:  # jobs for it will say the same; other models may work
+                log.error("cannot warm a default model", action="warm_failed", model=model, error=error.message)
 
 
 def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
