@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 _TIMEOUT_SECONDS: Final = 120.0
 _LONG_POLL_SECONDS: Final = 60
+_KEPT_SECONDS: Final = 2.0
+"""uvicorn closes a connection that is silent for 5 s; one that was silent for this long is opened anew."""
 
 
 class UnexpectedAnswer(RuntimeError):
@@ -22,6 +24,7 @@ class Client:
 
     def __init__(self, api_url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(api_url).netloc, timeout=_TIMEOUT_SECONDS)
+        self._used_at = time.monotonic()
 
     def timed(self, method: str, path: str, body: object = None, *, expect: int = 200) -> tuple[bytes, float]:
         """Return the answer's body, and the milliseconds from sending the request to having read the answer.
@@ -31,11 +34,14 @@ class Client:
         """
         payload = None if body is None else json.dumps(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
+        if time.monotonic() - self._used_at > _KEPT_SECONDS:
+            self._connection.close()
         began = time.perf_counter()
         self._connection.request(method, path, payload, headers)
         response = self._connection.getresponse()
         data = response.read()
         took = (time.perf_counter() - began) * 1000
+        self._used_at = time.monotonic()
         if response.status != expect:
             raise UnexpectedAnswer(f"{method} {path}: {response.status} {data[:300].decode(errors='replace')}")
         return data, took

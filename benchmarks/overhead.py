@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -94,7 +95,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=3, help="jobs in a block")
     parser.add_argument("--side", type=int, default=512, help="width and height in pixels")
     parser.add_argument("--steps", type=int, default=10, help="denoising steps, at least")
+    parser.add_argument("--threads", type=int, help="torch threads of both sides; 1 is steady on a shared machine")
     options = parser.parse_args()
+    if options.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # inherited by the worker and the bare loop
     params: dict[str, Any] = {"prompt": "a red circle on a blue background", "guidance_scale": 0.0}
     params |= {"width": options.side, "height": options.side, "num_inference_steps": options.steps}
     stack_seconds, bare_seconds = [], []
