@@ -13,7 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from api.body_limit import BodyLimit
 from api.deps import Services
 from api.errors import install_error_handlers
-from api.routes import health, images, jobs, models, queue, submit
+from api.routes import health, images, jobs, models, queue, root, submit
 from api.services.health import HealthService
 from api.services.models import ModelService
 from api.services.queries import JobQueries
@@ -58,7 +58,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
     )
     install_error_handlers(app)
-    for routes in (submit, jobs, queue, images, models, health):
+    for routes in (submit, jobs, queue, images, models, health, root):
         app.include_router(routes.router)
     return app
 

@@ -182,3 +182,9 @@ def test_the_plain_synchronous_answer_is_one_picture():
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
 def test_the_documentation_can_be_read_in_a_browser(client: TestClient, path: str):
     assert client.get(path).status_code == 200
+
+
+def test_a_browser_at_the_root_is_led_to_the_guide(client: TestClient):
+    answer = client.get("/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (307, "/docs")
+    assert client.get("/docs").status_code == 200
