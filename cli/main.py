@@ -68,6 +68,28 @@ def doctor(
 
 
 @app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="A new folder.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Copy the database and every picture into a folder, while the server runs, and audit the copy."""
+    from cli.host.backup import run_backup
+
+    raise typer.Exit(run_backup(_host_settings(data_dir=data_dir), target))
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A folder that `backup` made.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Bring a backup into an empty data directory; the server must not run on it."""
+    from cli.host.backup import run_restore
+
+    raise typer.Exit(run_restore(_host_settings(data_dir=data_dir), source))
+
+
+@app.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to the schema of this version."""
     from cli.host.migrate import run_migrate
