@@ -108,8 +108,10 @@ _SPECS: Final = (
         max_sequence_length=32,
         limits=_DEMO_LIMITS,
         example_prompts=(
-            "a small red circle in the top left on a blue background",
-            "a green triangle on white",
+            "a large red circle in the center on a blue background",
+            "a small yellow triangle in the top left on a purple background",
+            "a large green diamond on the right on a white background",
+            "white background, black square",
         ),
     ),
     PipelineSpec(
@@ -126,7 +128,14 @@ _SPECS: Final = (
         uses_guidance=True,
         max_sequence_length=32,
         limits=_DEMO_LIMITS,
-        example_prompts=("make it green", "make the background yellow", "turn it into a square"),
+        example_prompts=(
+            "make it green",
+            "make the background yellow",
+            "turn it into a square",
+            "make it larger",
+            "move it to the left",
+            "remove it",
+        ),
     ),
     PipelineSpec(
         model="demo-fill",
@@ -142,7 +151,11 @@ _SPECS: Final = (
         uses_guidance=True,
         max_sequence_length=32,
         limits=_DEMO_LIMITS,
-        example_prompts=("a large blue square",),
+        example_prompts=(
+            "a large red circle in the center on a blue background",
+            "a small green diamond in the bottom right on a white background",
+            "an empty blue background",
+        ),
     ),
 )
 

@@ -1,5 +1,6 @@
 """Jobs and parameters for tests; every value can be overridden by name."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.domain.job import NewJob, Schedule
@@ -27,3 +28,14 @@ SCHEDULE_FIELDS = ("job_class", "priority", "not_before", "deadline")
 def new_job(**changes: Any) -> NewJob:
     schedule = Schedule(**{name: changes.pop(name) for name in SCHEDULE_FIELDS if name in changes})
     return NewJob(**{"id": new_job_id(), "model": "demo", "params": params(), "schedule": schedule, **changes})
+
+
+class FakeClock:
+    """A clock that moves by a microsecond each time it is read, and further when a test says so."""
+
+    def __init__(self):
+        self.now = datetime(2026, 11, 21, tzinfo=UTC)
+
+    def __call__(self):
+        self.now += timedelta(microseconds=1)
+        return self.now

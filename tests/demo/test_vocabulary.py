@@ -3,7 +3,9 @@ import sys
 
 import pytest
 
-from worker.demo.vocabulary import EXAMPLE_PROMPTS, unknown_words
+from shared.catalog import CATALOG
+from shared.domain.model import PipelineSpec
+from worker.demo.vocabulary import unknown_words
 
 
 def test_names_each_unknown_word_once_in_order() -> None:
@@ -11,11 +13,12 @@ def test_names_each_unknown_word_once_in_order() -> None:
     assert unknown_words(prompt) == ["astronaut", "astronaut's", "horse", "mars"]
 
 
-@pytest.mark.parametrize("prompt", [p for prompts in EXAMPLE_PROMPTS.values() for p in prompts])
-def test_example_prompts_are_understood(prompt: str) -> None:
-    assert unknown_words(prompt) == []
-
-
 def test_needs_no_torch() -> None:
     code = "import sys, worker.demo.vocabulary; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("spec", [spec for spec in CATALOG.values() if spec.is_demo], ids=lambda spec: spec.model)
+def test_the_model_knows_every_word_of_its_example_prompts(spec: PipelineSpec) -> None:
+    assert spec.example_prompts
+    assert [word for prompt in spec.example_prompts for word in unknown_words(prompt)] == []

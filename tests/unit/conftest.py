@@ -1,13 +1,26 @@
 import pytest
 
-from shared.db.engine import open_database
-from shared.db.migrate import migrate
+from shared.db.claims import ClaimRepository
+from shared.db.jobs import JobRepository
+from shared.db.queue import QueueRepository
+from tests.builders import FakeClock
 
 
 @pytest.fixture
-def database(tmp_path):
-    """A migrated SQLite on disk."""
-    database = open_database(f"sqlite:///{tmp_path / 'flux.db'}")
-    migrate(database)
-    yield database
-    database.dispose()
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def jobs(database, clock):
+    return JobRepository(database, clock)
+
+
+@pytest.fixture
+def claims(database, clock):
+    return ClaimRepository(database, clock)
+
+
+@pytest.fixture
+def queue(database, clock):
+    return QueueRepository(database, clock)

@@ -7,35 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.db.claims import ClaimRepository
-from shared.db.jobs import KEY_LIFETIME, JobFilter, JobRepository
-from shared.db.queue import QueueRepository
+from shared.db.jobs import KEY_LIFETIME, JobFilter
 from shared.domain.errors import CapacityError, IdempotencyConflict, JobConflict, NotFound
 from shared.domain.job import Claim, IdempotencyKey, JobClass, JobError, Lane
 from shared.domain.status import JobStatus
 from tests.builders import new_job
-from tests.unit.test_repository import LEASE, FakeClock
 from worker.retries import retry_pause
 
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def jobs(database, clock):
-    return JobRepository(database, clock)
-
-
-@pytest.fixture
-def claims(database, clock):
-    return ClaimRepository(database, clock)
-
-
-@pytest.fixture
-def queue(database, clock):
-    return QueueRepository(database, clock)
+LEASE = timedelta(seconds=30)
 
 
 def claim_all(claims):

@@ -2,12 +2,11 @@
 
 import itertools
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from shared.db.claims import ClaimRepository
-from shared.db.jobs import JobFilter, JobRepository
+from shared.db.jobs import JobFilter
 from shared.domain.errors import CapacityError
 from shared.domain.job import Claim, JobClass, JobError, JobImage, Lane, Timings
 from shared.domain.status import JobStatus, Phase
@@ -15,30 +14,6 @@ from shared.ids import new_image_id
 from tests.builders import new_job
 
 LEASE = timedelta(seconds=30)
-
-
-class FakeClock:
-    def __init__(self):
-        self.now = datetime(2026, 11, 21, tzinfo=UTC)
-
-    def __call__(self):
-        self.now += timedelta(microseconds=1)
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def jobs(database, clock):
-    return JobRepository(database, clock)
-
-
-@pytest.fixture
-def claims(database, clock):
-    return ClaimRepository(database, clock)
 
 
 def claim_of(job, owner="w1"):

@@ -57,29 +57,6 @@ VOCABULARY: tuple[str, ...] = tuple(
 _KNOWN = frozenset(VOCABULARY)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 
-EXAMPLE_PROMPTS: dict[str, tuple[str, ...]] = {
-    "demo": (
-        "a large red circle in the center on a blue background",
-        "a small yellow triangle in the top left on a purple background",
-        "a large green diamond on the right on a white background",
-        "white background, black square",
-    ),
-    "demo-kontext": (
-        "make it green",
-        "make the background yellow",
-        "turn it into a square",
-        "make it larger",
-        "move it to the left",
-        "remove it",
-    ),
-    "demo-fill": (
-        "a large red circle in the center on a blue background",
-        "a small green diamond in the bottom right on a white background",
-        "an empty blue background",
-    ),
-}
-"""Prompts that each model of the family is good at, for the page and for `GET /api/models`."""
-
 
 def unknown_words(prompt: str) -> list[str]:
     """Return the words of the prompt that the vocabulary lacks, lower-cased, each once, in order."""
