@@ -24,9 +24,7 @@ def main() -> None:
     family = make_family(options.seed)
     course = Course(family, machine, options.state, options.seed)
     for name in STAGES[: STAGES.index(options.until) + 1]:
-        plan = plans[name]
-        if options.steps and name == options.until:
-            plan = dataclasses.replace(plan, steps=options.steps)
+        plan = dataclasses.replace(plans[name], steps=options.longer * plans[name].steps)
         if options.compile and name != "vae":
             family.transformers["demo" if name == "generate" else f"demo-{name}"].compile()
         course.stage(name, plan).run()
@@ -39,7 +37,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=STATE_DIRECTORY / "checkpoint", help="where to write")
     parser.add_argument("--state", type=Path, default=STATE_DIRECTORY, help="where states and logs live")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to run")
-    parser.add_argument("--steps", type=int, help="steps of the last stage, instead of the plan's")
+    parser.add_argument("--longer", type=int, default=1, help="how many times the planned steps to train")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="threads of the CPU")
     parser.add_argument("--compile", action="store_true", help="compile the transformers: a third faster")
