@@ -21,10 +21,10 @@ from worker.pipelines.weights import Weights
 
 def main() -> None:
     """Load, say so, and serve stdin until it ends."""
-    models_dir, out_dir = Path(sys.argv[1]), Path(sys.argv[2])
+    out_dir = Path(sys.argv[1])
     spec = find_model("demo")
     pipeline = FluxPipeline.from_pretrained(
-        Weights(models_dir).folder(spec), dtype=torch.float32, use_safetensors=True, local_files_only=True
+        Weights().folder(spec), dtype=torch.float32, use_safetensors=True, local_files_only=True
     )
     pipeline.set_progress_bar_config(disable=True)
     _answer({"threads": torch.get_num_threads()})

@@ -58,7 +58,7 @@ def bare_loop(data_dir: Path) -> Iterator[BareLoop]:
     """Start the bare loop beside the stack, on its weights and its disk."""
     out_dir = data_dir / "bare"
     out_dir.mkdir()
-    command = (sys.executable, "-m", "benchmarks.bare", str(data_dir / "models"), str(out_dir))
+    command = (sys.executable, "-m", "benchmarks.bare", str(out_dir))
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield BareLoop(process, out_dir)

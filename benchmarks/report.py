@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -60,7 +59,7 @@ def circumstances(benchmark: str, arguments: Sequence[str]) -> Figures:
         "commit": _commit(),
         "machine": machine(),
         "versions": versions(),
-        "weights": weights(),
+        "weights": "demo, trained (worker/demo/checkpoint)",
     }
 
 
@@ -85,14 +84,6 @@ def versions() -> Figures:
         except PackageNotFoundError:
             found[package] = None
     return found
-
-
-def weights() -> str:
-    """Return which weights the demo model has."""
-    package = find_spec("worker.demo")
-    folders = package.submodule_search_locations if package else None
-    trained = any(any(Path(folder).glob("checkpoint/**/*.safetensors")) for folder in folders or ())
-    return "demo, trained" if trained else "demo, random"
 
 
 def _cpu_model() -> str:

@@ -1,5 +1,7 @@
 """What every generator promises, held against the local one with the demo family and real pipeline classes."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from worker.generators.flux_local import FluxLocalGenerator
 from worker.generators.interface import SilentContext
 from worker.pipelines.device import pick_device
 from worker.pipelines.store import PipelineStore
-from worker.pipelines.weights import Weights
+from worker.pipelines.weights import DEMO_CHECKPOINT, Weights
 
 FAST = {"model": "demo", "width": 64, "height": 64, "num_inference_steps": 2, "seed": 7}
 RED = Image.new("RGB", (64, 64), "red")
@@ -42,8 +44,8 @@ class RecordingContext(SilentContext):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return PipelineStore(Weights(tmp_path_factory.mktemp("models")), pick_device("cpu"))
+def store():
+    return PipelineStore(Weights(), pick_device("cpu"))
 
 
 @pytest.fixture
@@ -133,9 +135,9 @@ class TestRefusals:
 
     def test_damaged_weights_are_named(self, store, tmp_path):
         # Given a family whose transformer file is cut off
-        damaged = Weights(tmp_path / "models")
-        folder = damaged.folder(CATALOG["demo"])
-        weights = next((folder / "transformer").glob("*.safetensors"))
+        shutil.copytree(DEMO_CHECKPOINT, tmp_path / "checkpoint")
+        damaged = Weights(tmp_path / "checkpoint")
+        weights = next((tmp_path / "checkpoint" / "demo" / "transformer").glob("*.safetensors"))
         weights.write_bytes(weights.read_bytes()[:1000])
         # When it is loaded, then the error names model and folder
         with pytest.raises(ModelUnavailable, match="could not be loaded from"):

@@ -15,9 +15,8 @@ OPTIONS = {"model": "demo", "width": 128, "height": 128, "seed": 7}
 
 
 @pytest.fixture(scope="module", params=["off", "on"], ids=["resident", "cpu_offload"])
-def generator(request, tmp_path_factory):
-    weights = Weights(tmp_path_factory.mktemp("models"))
-    return FluxLocalGenerator(PipelineStore(weights, pick_device("cuda"), cpu_offload=request.param))
+def generator(request):
+    return FluxLocalGenerator(PipelineStore(Weights(), pick_device("cuda"), cpu_offload=request.param))
 
 
 def test_pictures_are_made_in_bfloat16_on_the_card(generator):

@@ -63,7 +63,7 @@ def test_the_last_line_is_one_object_that_says_where_and_how(capsys: pytest.Capt
     assert result["targets"] == [{"name": "submit", "value": 1.0, "limit": 10.0, "unit": "ms", "met": True}]
     assert {"cpu", "cores", "ram_gib"} <= result["machine"].keys()
     assert {"python", "torch", "diffusers", "celery", "sqlite"} <= result["versions"].keys()
-    assert result["weights"] in ("demo, random", "demo, trained")
+    assert result["weights"].startswith("demo, trained")
     assert result["commit"]
     assert result["date"].endswith("+00:00")
 

@@ -25,9 +25,7 @@ def pipeline_store() -> PipelineStore:
 
 def make_store(settings: WorkerSettings) -> PipelineStore:
     """Return an empty store for these settings."""
-    return PipelineStore(
-        Weights(settings.data_dir / "models"), pick_device(settings.device), cpu_offload=settings.cpu_offload
-    )
+    return PipelineStore(Weights(), pick_device(settings.device), cpu_offload=settings.cpu_offload)
 
 
 def get_text_pipeline() -> FluxPipeline:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
+from typing import Final
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -12,14 +12,16 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from shared.domain.errors import ModelUnavailable
 from shared.domain.model import PipelineSpec
 from shared.domain.report import ModelReport
-from worker.demo.family import build_family
+from worker import demo
+
+DEMO_CHECKPOINT: Final = Path(demo.__file__).parent / "checkpoint"
 
 
 class Weights:
-    """Finds weights: the demo family in the data directory, the others in the Hugging Face cache."""
+    """Finds weights: the demo family in this package, the others in the Hugging Face cache."""
 
-    def __init__(self, demo_dir: Path) -> None:
-        self._demo_dir = demo_dir
+    def __init__(self, demo_checkpoint: Path = DEMO_CHECKPOINT) -> None:
+        self._demo_checkpoint = demo_checkpoint
 
     def folder(self, spec: PipelineSpec) -> Path:
         """Return the diffusers folder of a model.
@@ -28,7 +30,7 @@ class Weights:
           ModelUnavailable: the weights are missing or incomplete; the message names the remedy.
         """
         if spec.repo_id is None:
-            return self._demo_folder() / spec.model
+            return self._demo_checkpoint / spec.model
         try:
             folder = Path(snapshot_download(spec.repo_id, local_files_only=True))
         except LocalEntryNotFoundError as error:
@@ -38,16 +40,6 @@ class Weights:
             raise ModelUnavailable(
                 _remedy(spec, f"its weights are incomplete (missing: {', '.join(missing)})"), model=spec.model
             )
-        return folder
-
-    def _demo_folder(self) -> Path:
-        """Return the demo family's folder; it is built at the first start, whole or not at all."""
-        folder = self._demo_dir / "demo-family"
-        if not folder.is_dir():
-            self._demo_dir.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._demo_dir) as building:
-                build_family(Path(building) / "family")
-                (Path(building) / "family").rename(folder)
         return folder
 
     def report(self, spec: PipelineSpec) -> ModelReport:
