@@ -105,7 +105,7 @@ _SPECS: Final = (
         num_inference_steps=4,
         guidance_scale=0.0,
         uses_guidance=False,
-        max_sequence_length=32,
+        max_sequence_length=24,
         limits=_DEMO_LIMITS,
         example_prompts=(
             "a large red circle in the center on a blue background",
@@ -126,7 +126,7 @@ _SPECS: Final = (
         num_inference_steps=8,
         guidance_scale=2.5,
         uses_guidance=True,
-        max_sequence_length=32,
+        max_sequence_length=24,
         limits=_DEMO_LIMITS,
         example_prompts=(
             "make it green",
@@ -149,7 +149,7 @@ _SPECS: Final = (
         num_inference_steps=8,
         guidance_scale=30.0,
         uses_guidance=True,
-        max_sequence_length=32,
+        max_sequence_length=24,
         limits=_DEMO_LIMITS,
         example_prompts=(
             "a large red circle in the center on a blue background",

@@ -123,9 +123,9 @@ class JobRepository:
 
     def watermarks(self, job_ids: Sequence[str]) -> dict[str, Watermark]:
         """Return status and sequence number of each id that exists, in one query."""
-        query = select(JobRow.id, JobRow.status, JobRow.status_seq).where(JobRow.id.in_(job_ids))
         with self._database.read() as connection:
-            return {row.id: Watermark(JobStatus(row.status), row.status_seq) for row in connection.execute(query)}
+            rows = connection.execute(_WATERMARKS, {"job_ids": job_ids})
+            return {row.id: Watermark(JobStatus(row.status), row.status_seq) for row in rows}
 
     def request_cancel(self, job_id: str) -> Job | None:
         """Cancel a queued job at once, or ask the worker of a running one to stop; else change nothing."""
@@ -230,4 +230,7 @@ def _make_count_ahead() -> Select[Any]:
 # Built once: SQLAlchemy takes longer to build the statements of a submit than SQLite to run them.
 _COUNT_QUEUED: Final = select(func.count()).select_from(JobRow).where(JobRow.status == JobStatus.QUEUED)
 _COUNT_AHEAD: Final = _make_count_ahead()
+_WATERMARKS: Final = select(JobRow.id, JobRow.status, JobRow.status_seq).where(
+    JobRow.id.in_(bindparam("job_ids", expanding=True))
+)
 _INSERT_JOB: Final = insert(JobRow).returning(*JOB_COLUMNS)

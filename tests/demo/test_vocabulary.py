@@ -5,6 +5,7 @@ import pytest
 
 from shared.catalog import CATALOG
 from shared.domain.model import PipelineSpec
+from worker.demo.tokenization import MAX_SEQUENCE_LENGTH
 from worker.demo.vocabulary import unknown_words
 
 
@@ -21,4 +22,5 @@ def test_needs_no_torch() -> None:
 @pytest.mark.parametrize("spec", [spec for spec in CATALOG.values() if spec.is_demo], ids=lambda spec: spec.model)
 def test_the_model_knows_every_word_of_its_example_prompts(spec: PipelineSpec) -> None:
     assert spec.example_prompts
+    assert spec.max_sequence_length == MAX_SEQUENCE_LENGTH
     assert [word for prompt in spec.example_prompts for word in unknown_words(prompt)] == []

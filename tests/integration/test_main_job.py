@@ -85,7 +85,7 @@ class TestGenerate:
 
     def test_a_prompt_longer_than_the_model_reads_is_reported(self, client):
         job = client.wait(client.generate("a red circle " * 40).id)
-        assert any("reads the first 32" in warning for warning in job.warnings)
+        assert any("reads the first 24" in warning for warning in job.warnings)
 
 
 class TestEditAndFill:
