@@ -7,7 +7,7 @@ the model cards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -182,8 +182,3 @@ def find_model(name: str) -> PipelineSpec:
     raise UnknownModel(
         f"There is no model {name!r}. Use one of: {', '.join(CATALOG)}.", field="model", known=list(CATALOG)
     )
-
-
-def models_of_kind(kind: JobKind) -> Iterator[PipelineSpec]:
-    """Yield the specs that serve a kind, in catalog order."""
-    return (spec for spec in CATALOG.values() if spec.kind is kind)

@@ -19,8 +19,6 @@ _BACKOFF_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 _HEALTHY_SECONDS: Final = 60.0
 """A part that lived so long starts again without delay the next time it dies."""
 
-_LOG_TAIL_BYTES: Final = 2000
-
 
 def die_with_parent() -> None:
     """Ask the kernel for SIGTERM when the parent dies, so that even a SIGKILL of it leaves no orphan."""
@@ -82,16 +80,12 @@ class Part:
             self.start()
         return None
 
-    def ask_to_stop(self) -> None:
-        """Send SIGTERM."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-
     def stop(self) -> None:
         """End the process and everything in its session."""
         if self._process is None:
             return
-        self.ask_to_stop()
+        if self._process.poll() is None:
+            self._process.terminate()
         try:
             self._process.wait(self.stop_seconds)
         except subprocess.TimeoutExpired:
@@ -99,13 +93,6 @@ class Part:
         self._kill_session(self._process.pid)
         self._process.wait()
         self._process = None
-
-    def log_tail(self) -> str:
-        """Return the end of the log."""
-        try:
-            return self.log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
-        except OSError:
-            return ""
 
     @staticmethod
     def _kill_session(pid: int) -> None:

@@ -87,20 +87,14 @@ class WorkerRepository:
 
     def latest(self, lane: Lane) -> Worker | None:
         """Return the worker of a lane that gave the last sign of life, alive or not."""
-        return self._newest(select(*WorkerRow.__table__.columns).where(WorkerRow.lane == lane))
-
-    def latest_report(self, lane: Lane) -> dict[str, Any] | None:
-        """Return the newest report of a lane, of a live worker or the last one that was."""
-        query = select(WorkerRow.report).where(WorkerRow.lane == lane)
+        query = (
+            select(*WorkerRow.__table__.columns)
+            .where(WorkerRow.lane == lane)
+            .order_by(WorkerRow.heartbeat_at.desc())
+            .limit(1)
+        )
         with self._database.read() as connection:
-            for row in connection.execute(query.order_by(WorkerRow.heartbeat_at.desc())):
-                if row.report:
-                    return dict(row.report)
-        return None
-
-    def _newest(self, query: Any) -> Worker | None:
-        with self._database.read() as connection:
-            row = connection.execute(query.order_by(WorkerRow.heartbeat_at.desc()).limit(1)).one_or_none()
+            row = connection.execute(query).one_or_none()
         if row is None:
             return None
         return Worker(
@@ -113,6 +107,15 @@ class WorkerRepository:
             heartbeat_at=row.heartbeat_at,
             report=dict(row.report),
         )
+
+    def latest_report(self, lane: Lane) -> dict[str, Any] | None:
+        """Return the newest report of a lane, of a live worker or the last one that was."""
+        query = select(WorkerRow.report).where(WorkerRow.lane == lane)
+        with self._database.read() as connection:
+            for row in connection.execute(query.order_by(WorkerRow.heartbeat_at.desc())):
+                if row.report:
+                    return dict(row.report)
+        return None
 
     def _update(self, owner: str, values: dict[str, Any]) -> None:
         with self._database.write(durable=False) as connection:

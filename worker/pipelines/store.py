@@ -46,10 +46,6 @@ class PipelineStore:
         self.device = device
         self.weights = weights
 
-    def is_resident(self, spec: PipelineSpec) -> bool:
-        """Return whether ``get`` would return at once."""
-        return spec.model in self._pipelines
-
     def get(self, spec: PipelineSpec) -> Pipeline:
         """Return the pipeline of a model, ready to be called.
 
