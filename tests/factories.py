@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from shared.catalog import CATALOG, DEFAULT_DEMO_MODELS
 from shared.domain.job import JobImage
 from shared.domain.report import DefaultModel, ModelReport, WorkerReport
+from shared.domain.route import Generator
 from shared.ids import new_image_id
 
 
@@ -73,7 +74,9 @@ def demo_report() -> WorkerReport:
     )
 
 
-def job_image(path: str, data: bytes, index: int = 0, seed: int = 1) -> JobImage:
+def job_image(
+    path: str, data: bytes, index: int = 0, seed: int = 1, generator: Generator = Generator.LOCAL
+) -> JobImage:
     """Return the record of a PNG that is stored under ``path``."""
     width, height = decoded(data).size
     return JobImage(
@@ -86,4 +89,5 @@ def job_image(path: str, data: bytes, index: int = 0, seed: int = 1) -> JobImage
         content_type="image/png",
         size_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
+        generator=generator,
     )

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, insert, or_, select, update
 from sqlalchemy.orm import aliased
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
+from shared.db.mapping import route_values, to_route
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
 from shared.domain.errors import WorkerCrashed
 from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
+from shared.domain.route import Enhancement, Route, divert_warning
 from shared.domain.status import Edge, JobStatus, Phase
 
 _HANDED_BACK: Final = {"owner": None, "phase": None, "lease_expires_at": None}
@@ -61,7 +63,7 @@ class ClaimRepository:
                 attempt=JobRow.attempt + 1,
                 owner=owner,
                 lease_expires_at=now + lease,
-                started_at=now,
+                started_at=func.coalesce(JobRow.started_at, now),
             )
             .returning(*JOB_COLUMNS)
         )
@@ -115,6 +117,36 @@ class ClaimRepository:
         values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
         return self._move(claim, values, outcome=Edge.RETRY, error=error)
 
+    def hand_over(
+        self,
+        claim: Claim,
+        route: Route,
+        timings: Timings,
+        warnings: Sequence[str],
+        *,
+        images: Sequence[JobImage] = (),
+        enhancement: Enhancement | None = None,
+        error: JobError | None = None,
+    ) -> JobStatus | None:
+        """Publish a leg's pictures and put the job back for the next leg of ``route``; with ``error``, a diversion.
+
+        Returns ``QUEUED``; ``CANCELLED`` when somebody had asked for it, and then nothing was published; ``None`` when
+        the claim is lost.
+        """
+        onward = _handed_on(route, warnings)
+        if enhancement is not None:
+            onward["enhancement"] = enhancement.model_dump(mode="json")
+        with self._database.write() as connection:
+            row = connection.execute(select(JobRow.cancel_requested_at).where(_held(claim))).one_or_none()
+            if row is None:
+                return None
+            if row.cancel_requested_at is not None:
+                self._apply(connection, claim, self._ended(JobStatus.CANCELLED) | _measured(timings), Edge.CANCEL)
+                return JobStatus.CANCELLED
+            edge = Edge.DIVERT if error else Edge.HAND_OVER
+            self._apply(connection, claim, onward | _measured(timings), edge, error, images)
+        return JobStatus.QUEUED
+
     def release(self, claim: Claim) -> bool:
         """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost."""
         return self._move(claim, _queued_again(), outcome=Edge.RELEASE)
@@ -159,44 +191,53 @@ class ClaimRepository:
         error: JobError | None = None,
         images: Sequence[JobImage] = (),
     ) -> bool:
-        statement = update(JobRow).where(_held(claim)).values(status_seq=JobRow.status_seq + 1, **values)
         with self._database.write(durable=durable) as connection:
-            if connection.execute(statement).rowcount == 0:
-                return False
-            if images:
-                now = self._clock()
-                connection.execute(insert(ImageRow), [_image_row(claim, image, now) for image in images])
-            if outcome is not None:
-                self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
+            return self._apply(connection, claim, values, outcome, error, images)
+
+    def _apply(
+        self,
+        connection: Connection,
+        claim: Claim,
+        values: dict[str, Any],
+        outcome: Edge | None = None,
+        error: JobError | None = None,
+        images: Sequence[JobImage] = (),
+    ) -> bool:
+        statement = update(JobRow).where(_held(claim)).values(status_seq=JobRow.status_seq + 1, **values)
+        if connection.execute(statement).rowcount == 0:
+            return False
+        if images:
+            now = self._clock()
+            connection.execute(insert(ImageRow), [_image_row(claim, image, now) for image in images])
+        if outcome is not None:
+            self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
         return True
 
     def _rescue(self, condition: ColumnElement[bool]) -> list[str]:
-        query = select(JobRow.id, JobRow.attempt, JobRow.crashes, JobRow.cancel_requested_at).where(
-            JobRow.status == JobStatus.RUNNING, condition
-        )
+        query = select(*JOB_COLUMNS).where(JobRow.status == JobStatus.RUNNING, condition)
         with self._database.read() as connection:
             if connection.execute(query.limit(1)).first() is None:
                 return []
         with self._database.write() as connection:
             rows = connection.execute(query).all()
             for row in rows:
-                values = self._after_crash(row.crashes + 1, row.cancel_requested_at is not None)
-                connection.execute(
-                    update(JobRow)
-                    .where(JobRow.id == row.id)
-                    .values(status_seq=JobRow.status_seq + 1, crashes=row.crashes + 1, **values)
-                )
+                values = {"crashes": row.crashes + 1, **self._after_crash(row)}
+                statement = update(JobRow).where(JobRow.id == row.id)
+                connection.execute(statement.values(status_seq=JobRow.status_seq + 1, **values))
                 self._close_attempt(connection, row.id, row.attempt, Edge.RESCUE, None)
         return [row.id for row in rows]
 
-    def _after_crash(self, crashes: int, cancel_requested: bool) -> dict[str, Any]:
-        if cancel_requested:
+    def _after_crash(self, row: Row[Any]) -> dict[str, Any]:
+        if row.cancel_requested_at is not None:
             return self._ended(JobStatus.CANCELLED)
-        if crashes >= MAX_CRASHES:
-            message = f"The worker died {crashes} times while it ran this job, so it is not tried again."
-            error = JobError(code=WorkerCrashed.code, message=message)
-            return self._ended(JobStatus.FAILED) | _error_values(error)
-        return _queued_again()
+        if row.crashes + 1 < MAX_CRASHES:
+            return _queued_again()
+        message = f"The worker died {MAX_CRASHES} times while it ran this job, so it is not tried again."
+        route = to_route(row)
+        if diverted := route.diverted(finished=0):
+            return _handed_on(diverted, [*row.warnings, divert_warning(route, diverted, message)])
+        error = JobError(code=WorkerCrashed.code, message=message)
+        return self._ended(JobStatus.FAILED) | _error_values(error)
 
     def _ended(self, status: JobStatus) -> dict[str, Any]:
         return {"status": status, "finished_at": self._clock(), **_HANDED_BACK}
@@ -217,7 +258,15 @@ class ClaimRepository:
 
 
 def _queued_again() -> dict[str, Any]:
-    return {"status": JobStatus.QUEUED, "started_at": None, "rung_at": None, **_HANDED_BACK}
+    started_at = case((JobRow.leg > 0, JobRow.started_at), else_=None)  # between two legs it has started
+    return {"status": JobStatus.QUEUED, "started_at": started_at, "rung_at": None, **_HANDED_BACK}
+
+
+def _handed_on(route: Route, warnings: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a job that waits for its next leg, whose budgets of errors and crashes are its own."""
+    budgets = {"errors": 0, "crashes": 0}
+    waiting = {"status": JobStatus.QUEUED, "rung_at": None, "warnings": list(warnings)}
+    return waiting | budgets | _HANDED_BACK | route_values(route)
 
 
 def _held(claim: Claim) -> ColumnElement[bool]:
@@ -250,5 +299,6 @@ def _image_row(claim: Claim, image: JobImage, now: datetime) -> dict[str, Any]:
         "content_type": image.content_type,
         "size_bytes": image.size_bytes,
         "sha256": image.sha256,
+        "generator": image.generator,
         "created_at": now,
     }

@@ -22,7 +22,7 @@ class SchemaMismatch(RuntimeError):
 def migrate(database: Database) -> None:
     """Upgrade to the newest revision, all in one write transaction."""
     with database.write() as connection:
-        command.upgrade(_config(connection), "head")
+        command.upgrade(alembic_config(connection), "head")
 
 
 def check_schema(database: Database) -> None:
@@ -43,7 +43,7 @@ def check_schema(database: Database) -> None:
 
 def head_revision() -> str | None:
     """Return the newest revision this version knows."""
-    return ScriptDirectory.from_config(_config(None)).get_current_head()
+    return ScriptDirectory.from_config(alembic_config(None)).get_current_head()
 
 
 def schema_drift(database: Database) -> list[object]:
@@ -53,7 +53,8 @@ def schema_drift(database: Database) -> list[object]:
         return list(compare_metadata(context, Base.metadata))
 
 
-def _config(connection: Connection | None) -> Config:
+def alembic_config(connection: Connection | None) -> Config:
+    """Return Alembic's configuration, for work inside the transaction of ``connection``."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection

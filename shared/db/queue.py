@@ -120,9 +120,9 @@ class QueueRepository:
             return connection.execute(statement).rowcount
 
     def expire(self) -> list[str]:
-        """Fail every waiting job whose deadline has passed and return their ids."""
+        """Fail every job that has not started by its deadline and return their ids; one between two legs has."""
         now = self._clock()
-        late = (JobRow.status == JobStatus.QUEUED, JobRow.deadline <= now)
+        late = (JobRow.status == JobStatus.QUEUED, JobRow.deadline <= now, JobRow.leg == 0)
         with self._database.read() as connection:
             if connection.execute(select(JobRow.id).where(*late).limit(1)).first() is None:
                 return []

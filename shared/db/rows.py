@@ -21,7 +21,7 @@ JOB_COLUMNS = tuple(JobRow.__table__.columns)
 def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
     """Attach inputs, images and attempts with one query each, and none where no job can have any."""
     inputs = _by_job(connection, _INPUTS, [row.id for row in rows if row.kind != JobKind.GENERATE])
-    images = _by_job(connection, _IMAGES, [row.id for row in rows if row.status == JobStatus.SUCCEEDED])
+    images = _by_job(connection, _IMAGES, [row.id for row in rows if row.status == JobStatus.SUCCEEDED or row.leg > 0])
     attempts = _by_job(connection, _ATTEMPTS, [row.id for row in rows if row.attempt > 0])
     return [to_job(row, inputs[row.id], images[row.id], attempts[row.id]) for row in rows]
 
@@ -34,7 +34,7 @@ def is_due(lane: Lane, now: datetime, job: type[JobRow] = JobRow) -> ColumnEleme
         job.lane == lane,
         job.held.is_(False),
         or_(job.not_before.is_(None), job.not_before <= now),
-        or_(job.deadline.is_(None), job.deadline > now),
+        or_(job.deadline.is_(None), job.deadline > now, job.leg > 0),
         ~paused,
     )
 
