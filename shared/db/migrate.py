@@ -21,7 +21,7 @@ class SchemaMismatch(RuntimeError):
 
 def migrate(database: Database) -> None:
     """Upgrade to the newest revision, all in one write transaction."""
-    with database.write() as connection:
+    with database.rebuild() as connection:
         command.upgrade(_config(connection), "head")
 
 
