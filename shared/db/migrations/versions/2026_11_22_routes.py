@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_22_routes"
-down_revision = "2026_11_21_initial"
+down_revision = "2026_11_22_residency"
 branch_labels = None
 depends_on = None
 
