@@ -57,6 +57,7 @@ def demo_report() -> WorkerReport:
     """Return what a worker without real weights publishes: the demo family runs and is the default."""
     return WorkerReport(
         device="cpu",
+        has_cuda=False,
         models=tuple(
             ModelReport(model=spec.model, available=True, reason="comes with the project")
             if spec.is_demo

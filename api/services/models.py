@@ -9,7 +9,7 @@ from shared.domain.job import Lane
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.report import WorkerReport
-from shared.schemas import ModelRead, ModelsRead
+from shared.schemas import EnhancerRead, GeneratorRead, ModelRead, ModelsRead
 
 _RETRY_SECONDS = 5
 
@@ -43,12 +43,22 @@ class ModelService:
         )
         return spec, (missing,) if missing else ()
 
-    def list_models(self) -> ModelsRead:
-        """Return the catalog with what the worker says about it."""
+    def canonical(self, model: str | None) -> str | None:
+        """Return a model's name in the catalog for any of its names.
+
+        Raises:
+          UnknownModel: the catalog has no such model.
+        """
+        return find_model(model).model if model is not None else None
+
+    def list_models(self, generators: list[GeneratorRead], enhancer: EnhancerRead) -> ModelsRead:
+        """Return the catalog with what the worker says about it, beside the generators that use it."""
         report = self._report()
         defaults = {kind: default.model for kind, default in report.defaults.items()} if report else {}
         return ModelsRead(
             models=[_read(spec, report, spec.model in defaults.values()) for spec in CATALOG.values()],
+            generators=generators,
+            enhancer=enhancer,
             defaults=defaults,
             default_reasons={kind: default.reason for kind, default in report.defaults.items()} if report else {},
             device=report.device if report else None,

@@ -11,6 +11,7 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.services.stranded import StrandedLanes
 from shared.broker.depth import queue_depth
 from shared.broker.publish import Doorbell
 from shared.db.claims import ClaimRepository
@@ -34,12 +35,14 @@ class Reconciler:
         self,
         claims: ClaimRepository,
         queue: QueueRepository,
+        stranded: StrandedLanes,
         broker: redis.Redis,
         doorbell: Doorbell,
         interval_seconds: float,
     ) -> None:
         self._claims = claims
         self._queue = queue
+        self._stranded = stranded
         self._broker = broker
         self._doorbell = doorbell
         self._interval_seconds = interval_seconds
@@ -59,6 +62,7 @@ class Reconciler:
             log.warning("rescued jobs of silent workers", action="rescue", jobs=rescued)
         if late := self._queue.expire():
             log.info("deadline passed", action="expire", jobs=late)
+        self._stranded.move_on()
         for lane in Lane:
             missing = min(self._claims.count_due(lane), MAX_RINGS) - queue_depth(self._broker, lane)
             if missing <= 0:

@@ -48,6 +48,11 @@ class QueueRepository:
                 next=tuple(load_jobs(connection, connection.execute(waiting).all())),
             )
 
+    def is_paused(self, lane: Lane) -> bool:
+        """Return whether an owner has stopped a lane."""
+        with self._database.read() as connection:
+            return connection.scalar(select(LaneRow.paused_at).where(LaneRow.lane == lane)) is not None
+
     def pause(self, lane: Lane) -> None:
         """Start no more jobs of a lane; the running one goes on. Kept over restarts."""
         with self._database.write() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,8 +35,8 @@ class StrandedRepository:
         self._database = database
         self._clock = clock
 
-    def move_on(self, lane: Lane, since: datetime, reason: str) -> list[MovedOn]:
-        """Divert the jobs that wait in ``lane`` since before ``since``; an enhancement is skipped.
+    def move_on(self, lane: Lane, since: datetime, reason: str, served: Set[Lane]) -> list[MovedOn]:
+        """Divert the jobs that wait in ``lane`` since before ``since`` to a ``served`` one; an enhancement is skipped.
 
         Call it when nobody has served the lane since then. A paused lane is left alone: its owner wants it to wait.
         """
@@ -43,7 +44,7 @@ class StrandedRepository:
             if not self._stranded(connection, lane, since):
                 return []
         with self._database.write() as connection:
-            moves = [(row, _onward(row, reason)) for row in self._stranded(connection, lane, since)]
+            moves = [(row, _onward(row, reason, served)) for row in self._stranded(connection, lane, since)]
             return [_move(connection, row, *onward) for row, onward in moves if onward is not None]
 
     def _stranded(self, connection: Connection, lane: Lane, since: datetime) -> list[Row[Any]]:
@@ -55,12 +56,14 @@ class StrandedRepository:
         return list(connection.execute(select(*columns).where(waiting)).all())
 
 
-def _onward(row: Row[Any], reason: str) -> tuple[Route, str] | None:
+def _onward(row: Row[Any], reason: str, served: Set[Lane]) -> tuple[Route, str] | None:
     route = to_route(row)
     if route.current.generator is Generator.ENHANCER:
         return route.advanced(), f"the prompt was not enhanced: {reason}"
     diverted = route.diverted(finished=0)
-    return None if diverted is None else (diverted, divert_warning(route, diverted, reason))
+    if diverted is None or diverted.current.lane not in served:
+        return None
+    return diverted, divert_warning(route, diverted, reason)
 
 
 def _move(connection: Connection, row: Row[Any], route: Route, warning: str) -> MovedOn:

@@ -8,6 +8,7 @@ network and the network's workers never hold the GPU.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self, TypeVar
 
@@ -47,6 +48,16 @@ class GeneratorChoice(StrEnum):
     CONSISTENT = "consistent"
     FALLBACK = "fallback"
     MERGE = "merge"
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What a caller wishes about a job's way."""
+
+    generator: GeneratorChoice = GeneratorChoice.AUTO
+    enhance: bool = False
+    enhance_instruction: bool = False
+    """An edit's instruction is exact as it stands; it is rewritten only when this is asked for."""
 
 
 LANES: Final[Mapping[Generator, Lane]] = {

@@ -210,28 +210,33 @@ class TestStranded:
         since = clock()
         young = add((LOCAL, 1), generator=GeneratorChoice.FALLBACK)
         # When the lane is found dead
-        moved = StrandedRepository(database, clock).move_on(Lane.GPU, since, "no GPU worker is alive")
+        moved = StrandedRepository(database, clock).move_on(Lane.GPU, since, "no GPU worker is alive", {Lane.REMOTE})
         # Then only the first one moves
         assert moved == [MovedOn(may.id, JobKind.GENERATE, Lane.REMOTE)]
         assert jobs.get(may.id).warnings == ("generator local gave up (no GPU worker is alive); remote makes the rest",)
         assert {jobs.get(job.id).lane for job in (may_not, young)} == {Lane.GPU}
         # And only once
-        assert StrandedRepository(database, clock).move_on(Lane.REMOTE, clock(), "no worker") == []
+        assert StrandedRepository(database, clock).move_on(Lane.REMOTE, clock(), "no worker", set(Lane)) == []
 
     def test_an_enhancement_that_nobody_can_make_is_skipped(self, jobs, add, database, clock, sound):
         job = add((ENHANCE, 0), (LOCAL, 1), generator=GeneratorChoice.LOCAL, hybrid=False)
         moved = StrandedRepository(database, clock).move_on(
-            Lane.REMOTE, clock(), "no worker of the remote lane is alive"
+            Lane.REMOTE, clock(), "no worker of the remote lane is alive", set()
         )
         assert moved == [MovedOn(job.id, JobKind.GENERATE, Lane.GPU)]
         assert "was not enhanced: no worker" in jobs.get(job.id).warnings[0]
         assert sound()
 
+    def test_a_job_stays_where_nobody_else_could_run_it_either(self, jobs, add, database, clock):
+        job = add((LOCAL, 1), generator=GeneratorChoice.FALLBACK)
+        assert StrandedRepository(database, clock).move_on(Lane.GPU, clock(), "no worker", set()) == []
+        assert jobs.get(job.id).warnings == ()
+
     def test_a_paused_or_held_job_stays(self, jobs, queue, add, database, clock):
         held = add((LOCAL, 1), generator=GeneratorChoice.FALLBACK)
         queue.hold(held.id)
         stranded = StrandedRepository(database, clock)
-        assert stranded.move_on(Lane.GPU, clock(), "no worker") == []
+        assert stranded.move_on(Lane.GPU, clock(), "no worker", set(Lane)) == []
         queue.unhold(held.id)
         queue.pause(Lane.GPU)
-        assert stranded.move_on(Lane.GPU, clock(), "no worker") == []
+        assert stranded.move_on(Lane.GPU, clock(), "no worker", set(Lane)) == []

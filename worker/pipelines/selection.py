@@ -19,6 +19,7 @@ def worker_report(settings: WorkerSettings, device: Device, weights: Weights) ->
     """
     return WorkerReport(
         device=device.description,
+        has_cuda=device.is_cuda,
         models=tuple(weights.report(spec) for spec in CATALOG.values()),
         defaults=default_models(settings, device, weights),
     )
@@ -28,6 +29,7 @@ def nothing_runs(settings: WorkerSettings, reason: str) -> WorkerReport:
     """Return the report of a worker that can run no model, for one reason."""
     return WorkerReport(
         device=reason,
+        has_cuda=False,
         models=tuple(ModelReport(model=model, available=False, reason=reason) for model in CATALOG),
         defaults={
             kind: _chosen(kind, variable, model)
