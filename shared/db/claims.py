@@ -1,7 +1,8 @@
 """A worker's hold on a job: claim, heartbeat, publish or give back; and the rescue of dead workers' jobs.
 
 Every write after the claim is guarded by id, attempt, owner and ``running``. A write that matches no row means
-that somebody else took the job over: the caller must stop and delete its own files.
+that somebody else took the job over: the caller must stop and delete its own files. A write that would undo an
+accepted cancel (``succeed``, ``retry``, ``release``) is refused in the same way: the caller then calls ``cancel``.
 """
 
 from __future__ import annotations
@@ -83,9 +84,13 @@ class ClaimRepository:
         return self._move(claim, {"phase": phase}, durable=False)
 
     def succeed(self, claim: Claim, images: Sequence[JobImage], timings: Timings, warnings: Sequence[str]) -> bool:
-        """Publish the pictures; their files must be durable already. ``False`` when the claim is lost."""
+        """Publish the pictures; their files must be durable already. ``False`` when refused.
+
+        Calling it again after an error is safe, also when the first call did commit.
+        """
         values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
-        return self._move(claim, values, outcome=Edge.FINISH, images=images)
+        moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
+        return moved or self._ended_by(claim, Edge.FINISH)
 
     def fail(self, claim: Claim, error: JobError, timings: Timings) -> bool:
         """End the job in an error; ``False`` when the claim is lost."""
@@ -97,9 +102,9 @@ class ClaimRepository:
         return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
-        """Put the job back for another try after ``delay``; ``False`` when the claim is lost."""
+        """Put the job back for another try after ``delay``; ``False`` when refused."""
         values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
-        return self._move(claim, values, outcome=Edge.RETRY, error=error)
+        return self._move(claim, values, unless_cancelled=True, outcome=Edge.RETRY, error=error)
 
     def hand_over(
         self,
@@ -111,29 +116,21 @@ class ClaimRepository:
         images: Sequence[JobImage] = (),
         enhancement: Enhancement | None = None,
         error: JobError | None = None,
-    ) -> JobStatus | None:
+    ) -> bool:
         """Publish a leg's pictures and put the job back for the next leg of ``route``; with ``error``, a diversion.
 
-        Returns ``QUEUED``; ``CANCELLED`` when somebody had asked for it, and then nothing was published; ``None`` when
-        the claim is lost.
+        ``False`` when refused. Calling it again after an error is safe, also when the first call did commit.
         """
-        onward = _handed_on(route, warnings)
+        values = _handed_on(route, warnings) | _measured(timings)
         if enhancement is not None:
-            onward["enhancement"] = enhancement.model_dump(mode="json")
-        with self._database.write() as connection:
-            row = connection.execute(select(JobRow.cancel_requested_at).where(_held(claim))).one_or_none()
-            if row is None:
-                return None
-            if row.cancel_requested_at is not None:
-                self._apply(connection, claim, self._ended(JobStatus.CANCELLED) | _measured(timings), Edge.CANCEL)
-                return JobStatus.CANCELLED
-            edge = Edge.DIVERT if error else Edge.HAND_OVER
-            self._apply(connection, claim, onward | _measured(timings), edge, error, images)
-        return JobStatus.QUEUED
+            values["enhancement"] = enhancement.model_dump(mode="json")
+        edge = Edge.DIVERT if error else Edge.HAND_OVER
+        moved = self._move(claim, values, unless_cancelled=True, outcome=edge, error=error, images=images)
+        return moved or self._ended_by(claim, edge)
 
     def release(self, claim: Claim) -> bool:
-        """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost."""
-        return self._move(claim, _queued_again(), outcome=Edge.RELEASE)
+        """Hand the job back untouched, for a worker that shuts down; ``False`` when refused."""
+        return self._move(claim, _queued_again(), unless_cancelled=True, outcome=Edge.RELEASE)
 
     def rescue_others(self, lane: Lane, owner: str) -> list[str]:
         """Take back every running job of a lane whose owner is not ``owner``.
@@ -171,31 +168,30 @@ class ClaimRepository:
         values: dict[str, Any],
         *,
         durable: bool = True,
-        outcome: Edge | None = None,
-        error: JobError | None = None,
-        images: Sequence[JobImage] = (),
-    ) -> bool:
-        with self._database.write(durable=durable) as connection:
-            return self._apply(connection, claim, values, outcome, error, images)
-
-    def _apply(
-        self,
-        connection: Connection,
-        claim: Claim,
-        values: dict[str, Any],
+        unless_cancelled: bool = False,
         outcome: Edge | None = None,
         error: JobError | None = None,
         images: Sequence[JobImage] = (),
     ) -> bool:
         statement = update(JobRow).where(_held(claim)).values(status_seq=JobRow.status_seq + 1, **values)
-        if connection.execute(statement).rowcount == 0:
-            return False
-        if images:
-            now = self._clock()
-            connection.execute(insert(ImageRow), [_image_row(claim, image, now) for image in images])
-        if outcome is not None:
-            self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
+        if unless_cancelled:
+            statement = statement.where(JobRow.cancel_requested_at.is_(None))
+        with self._database.write(durable=durable) as connection:
+            if connection.execute(statement).rowcount == 0:
+                return False
+            if images:
+                now = self._clock()
+                connection.execute(insert(ImageRow), [_image_row(claim, image, now) for image in images])
+            if outcome is not None:
+                self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
         return True
+
+    def _ended_by(self, claim: Claim, edge: Edge) -> bool:
+        query = select(AttemptRow.outcome).where(
+            AttemptRow.job_id == claim.job_id, AttemptRow.attempt == claim.attempt, AttemptRow.owner == claim.owner
+        )
+        with self._database.read() as connection:
+            return connection.scalar(query) == edge
 
     def _rescue(self, condition: ColumnElement[bool]) -> list[str]:
         query = select(*JOB_COLUMNS).where(JobRow.status == JobStatus.RUNNING, condition)

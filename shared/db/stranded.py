@@ -58,10 +58,10 @@ class StrandedRepository:
 
 def _onward(row: Row[Any], reason: str, served: Set[Lane]) -> tuple[Route, str] | None:
     route = to_route(row)
-    if route.current.generator is Generator.ENHANCER:
-        return route.advanced(), f"the prompt was not enhanced: {reason}"
     diverted = route.diverted(finished=0)
-    if diverted is None or diverted.current.lane not in served:
+    if diverted is None:
+        return None
+    if route.current.generator is not Generator.ENHANCER and diverted.current.lane not in served:
         return None
     return diverted, divert_warning(route, diverted, reason)
 

@@ -144,13 +144,16 @@ class Route(BaseModel):
         return Route.model_validate({**dict(self), "position": self.position + 1})
 
     def diverted(self, finished: int) -> Route | None:
-        """Return the route on which the other side makes what the current leg did not, or ``None`` where it may not.
+        """Return the route on which a job goes on although its current leg failed, or ``None`` where it cannot.
 
-        ``finished`` pictures of the current leg are kept. Every picture keeps its index, and with it its seed.
+        Without an enhancement it just goes on. Pictures are left to the other side, once and where that was wished;
+        ``finished`` ones of the current leg are kept. Every picture keeps its index, and with it its seed.
         """
         failed = self.current
+        if failed.generator is Generator.ENHANCER:
+            return self.advanced()
         other = next((leg for leg in self.alternatives if leg.generator is not failed.generator), None)
-        if other is None or failed.generator is Generator.ENHANCER or finished >= failed.count:
+        if other is None or finished >= failed.count:
             return None
         kept = failed.model_copy(update={"count": finished})
         rest = other.model_copy(update={"first": failed.first + finished, "count": failed.count - finished})
@@ -172,7 +175,9 @@ class Enhancement(BaseModel):
 
 
 def divert_warning(before: Route, after: Route, reason: str) -> str:
-    """Return the sentence that tells a job's owner who makes its pictures now, and why."""
+    """Return the sentence that tells a job's owner how the job goes on, and why."""
+    if before.current.generator is Generator.ENHANCER:
+        return f"the prompt was not enhanced: {reason}"
     return (
         f"generator {before.current.generator.value} gave up ({reason}); {after.current.generator.value} makes the rest"
     )

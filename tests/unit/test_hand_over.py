@@ -83,10 +83,10 @@ class TestHandOver:
         assert submitted.lane is Lane.GPU
         job, claim = take(Lane.GPU)
         # When the first leg is handed over
-        status = claims.hand_over(claim, job.route.advanced(), Timings(run_seconds=1), ["note"], images=paint(job, 2))
+        moved = claims.hand_over(claim, job.route.advanced(), Timings(run_seconds=1), ["note"], images=paint(job, 2))
         # Then the job waits in the other lane, with the first pictures to be seen already
         waiting = jobs.get(job.id)
-        assert (status, waiting.status, waiting.lane) == (JobStatus.QUEUED, JobStatus.QUEUED, Lane.REMOTE)
+        assert (moved, waiting.status, waiting.lane) == (True, JobStatus.QUEUED, Lane.REMOTE)
         assert [(image.index, image.generator) for image in waiting.images] == [(0, "local"), (1, "local")]
         assert waiting.started_at == job.started_at
         assert take(Lane.GPU) == (None, None)
@@ -104,17 +104,24 @@ class TestHandOver:
         add((LOCAL, 1), (REMOTE, 1))
         job, stale = take(Lane.GPU)
         claims.rescue_others(Lane.GPU, "w2")
-        assert claims.hand_over(stale, job.route.advanced(), Timings(), [], images=paint(job, 1)) is None
+        assert claims.hand_over(stale, job.route.advanced(), Timings(), [], images=paint(job, 1)) is False
         assert jobs.get(job.id).images == ()
 
     def test_a_cancel_that_came_first_wins(self, jobs, claims, add, take, paint):
         add((LOCAL, 1), (REMOTE, 1))
         job, claim = take(Lane.GPU)
         jobs.request_cancel(job.id)
-        status = claims.hand_over(claim, job.route.advanced(), Timings(), [], images=paint(job, 1))
-        assert status is JobStatus.CANCELLED
-        ended = jobs.get(job.id)
-        assert (ended.status, ended.images, ended.attempts[-1].outcome) == (JobStatus.CANCELLED, (), "cancel")
+        assert not claims.hand_over(claim, job.route.advanced(), Timings(), [], images=paint(job, 1))
+        assert claims.cancel(claim, Timings())
+        assert jobs.get(job.id).images == ()
+
+    def test_handing_over_again_after_a_lost_answer_is_safe(self, jobs, claims, add, take, paint):
+        add((LOCAL, 1), (REMOTE, 1))
+        job, claim = take(Lane.GPU)
+        images = paint(job, 1)
+        for _ in range(2):
+            assert claims.hand_over(claim, job.route.advanced(), Timings(), [], images=images)
+        assert len(jobs.get(job.id).images) == 1
 
     def test_a_cancel_between_two_legs_keeps_what_was_published(self, jobs, claims, add, take, paint, sound):
         add((LOCAL, 1), (REMOTE, 1))
@@ -199,6 +206,17 @@ class TestDivert:
             claims.rescue_expired()
             take(Lane.REMOTE)
         assert (jobs.get(job.id).status, jobs.get(job.id).error.code) == (JobStatus.FAILED, "worker_crashed")
+        assert sound()
+
+    def test_a_prompt_that_kills_the_enhancer_is_painted_as_it_is(self, jobs, claims, add, take, clock, sound):
+        job = add((ENHANCE, 0), (LOCAL, 1), generator=GeneratorChoice.LOCAL, hybrid=False)
+        for _ in range(3):
+            take(Lane.REMOTE)
+            clock.now += LEASE
+            claims.rescue_expired()
+        waiting = jobs.get(job.id)
+        assert (waiting.status, waiting.lane, waiting.enhancement) == (JobStatus.QUEUED, Lane.GPU, None)
+        assert "the prompt was not enhanced: The worker died 3 times" in waiting.warnings[0]
         assert sound()
 
 

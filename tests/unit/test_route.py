@@ -35,8 +35,12 @@ def test_a_failed_leg_goes_on_at_the_other_side_where_it_stopped():
 
 def test_what_nobody_else_can_do_is_not_diverted():
     assert simple_route("dev", 2).diverted(0) is None
+
+
+def test_without_its_enhancement_a_job_goes_on_and_keeps_its_way_out():
     enhancing = Route(legs=(Leg(generator=Generator.ENHANCER, model="nemo"), LOCAL), alternatives=(LOCAL, REMOTE))
-    assert enhancing.diverted(0) is None
+    assert enhancing.diverted(0) == enhancing.advanced()
+    assert enhancing.advanced().alternatives == (LOCAL, REMOTE)
 
 
 def test_a_failure_after_the_last_picture_is_not_diverted():
