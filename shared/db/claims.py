@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.claim_order import pick_next
@@ -95,13 +95,19 @@ class ClaimRepository:
         return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
-        """Put the job back for another try after ``delay``; ``False`` when the claim is lost."""
-        values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
+        """Put the job back for another try after ``delay``; ``False`` when the claim is lost.
+
+        A job that somebody wants to stop ends as cancelled instead.
+        """
+        values = {**_queued_again(self._clock()), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
         return self._move(claim, values, outcome=Edge.RETRY, error=error)
 
     def release(self, claim: Claim) -> bool:
-        """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost."""
-        return self._move(claim, _queued_again(), outcome=Edge.RELEASE)
+        """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost.
+
+        A job that somebody wants to stop ends as cancelled instead.
+        """
+        return self._move(claim, _queued_again(self._clock()), outcome=Edge.RELEASE)
 
     def rescue_others(self, lane: Lane, owner: str) -> list[str]:
         """Take back every running job of a lane whose owner is not ``owner``.
@@ -174,13 +180,11 @@ class ClaimRepository:
         return [row.id for row in rows]
 
     def _after_crash(self, crashes: int, cancel_requested: bool) -> dict[str, Any]:
-        if cancel_requested:
-            return self._ended(JobStatus.CANCELLED)
-        if crashes >= MAX_CRASHES:
+        if crashes >= MAX_CRASHES and not cancel_requested:
             message = f"The worker died {crashes} times while it ran this job, so it is not tried again."
             error = JobError(code=WorkerCrashed.code, message=message)
             return self._ended(JobStatus.FAILED) | _error_values(error)
-        return _queued_again()
+        return _queued_again(self._clock())
 
     def _ended(self, status: JobStatus) -> dict[str, Any]:
         return {"status": status, "finished_at": self._clock(), **_HANDED_BACK}
@@ -200,8 +204,16 @@ class ClaimRepository:
         )
 
 
-def _queued_again() -> dict[str, Any]:
-    return {"status": JobStatus.QUEUED, "started_at": None, "rung_at": None, **_HANDED_BACK}
+def _queued_again(now: datetime) -> dict[str, Any]:
+    """Return what puts a running job back, or ends it when a cancel was asked for that no worker has obeyed yet."""
+    unwanted = JobRow.cancel_requested_at.is_not(None)
+    return {
+        "status": case((unwanted, JobStatus.CANCELLED.value), else_=JobStatus.QUEUED.value),
+        "finished_at": case((unwanted, now), else_=None),
+        "started_at": case((unwanted, JobRow.started_at), else_=None),
+        "rung_at": None,
+        **_HANDED_BACK,
+    }
 
 
 def _held(claim: Claim) -> ColumnElement[bool]:

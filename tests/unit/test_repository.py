@@ -131,6 +131,23 @@ class TestRescue:
         again = claims.claim(Lane.GPU, "w2", LEASE)
         assert (again.id, again.attempt, again.crashes) == (job.id, 2, 0)
 
+    @pytest.mark.parametrize(
+        "give_back",
+        [
+            lambda claims, claim: claims.release(claim),
+            lambda claims, claim: claims.retry(claim, JobError(code="x", message="x"), timedelta(0)),
+        ],
+        ids=["release", "retry"],
+    )
+    def test_a_cancel_that_comes_just_before_the_job_is_given_back_is_honoured(self, jobs, claims, give_back):
+        job = jobs.add(new_job(), 100)
+        claim = claim_of(claims.claim(Lane.GPU, "w1", LEASE))
+        jobs.request_cancel(job.id)
+        assert give_back(claims, claim)
+        ended = jobs.get(job.id)
+        assert (ended.status, ended.finished_at is not None) == (JobStatus.CANCELLED, True)
+        assert claims.claim(Lane.GPU, "w1", LEASE) is None
+
 
 class TestRing:
     def test_a_job_is_rung_for_once_in_a_while_and_only_so_many(self, jobs, claims, clock):
