@@ -59,6 +59,11 @@ class JobRun:
         self._report(step, total_steps)
         self.raise_if_cancelled()
 
+    def on_queue(self, position: int, eta_seconds: float | None) -> None:
+        """Report the place in a Space's queue, and hear whether somebody wants the job to stop."""
+        self._report(0, remote_position=position, remote_eta_seconds=eta_seconds)
+        self.raise_if_cancelled()
+
     def on_image(self, index: int, image: Image.Image) -> None:
         """Write the picture durably; it is published with the others when the job succeeds."""
         seed = self._job.params.seed + index
@@ -109,7 +114,14 @@ class JobRun:
             self._load_seconds += now - self._phase_began
         self._phase_began = now
 
-    def _report(self, step: int, total_steps: int | None = None) -> None:
+    def _report(
+        self,
+        step: int,
+        total_steps: int | None = None,
+        *,
+        remote_position: int | None = None,
+        remote_eta_seconds: float | None = None,
+    ) -> None:
         progress = Progress(
             attempt=self._claim.attempt,
             phase=self._phase,
@@ -117,6 +129,8 @@ class JobRun:
             total_steps=total_steps or self._job.params.num_inference_steps,
             image_index=len(self.images),
             num_images=self._job.params.num_images,
+            remote_position=remote_position,
+            remote_eta_seconds=remote_eta_seconds,
         )
         hinted = self._channel.report(self._job.id, progress)
         if hinted is None:  # Redis is away: the row knows too

@@ -150,4 +150,9 @@ class Runner:
 
 
 def _to_job_error(error: ServiceError) -> JobError:
-    return JobError(code=error.code, message=error.message, retryable=error.retryable)
+    return JobError(
+        code=error.code,
+        message=error.message,
+        retryable=error.retryable,
+        retry_after_seconds=error.retry_after_seconds,
+    )
