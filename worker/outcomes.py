@@ -74,7 +74,7 @@ class Outcomes:
         except JobInterrupted as interruption:
             return self._stop(run, interruption.reason)
         except ServiceError as error:
-            return self._fail(run, JobError(code=error.code, message=error.message, retryable=error.retryable))
+            return self._fail(run, _to_job_error(error))
         except NotRecorded:
             raise
         except Exception as error:  # whatever a model throws must end this job, not the worker
@@ -105,3 +105,12 @@ class Outcomes:
             return JobStatus.CANCELLED.value
         log.warning("claim lost", action="fenced")
         return "fenced"
+
+
+def _to_job_error(error: ServiceError) -> JobError:
+    return JobError(
+        code=error.code,
+        message=error.message,
+        retryable=error.retryable,
+        retry_after_seconds=error.retry_after_seconds,
+    )

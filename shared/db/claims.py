@@ -102,8 +102,12 @@ class ClaimRepository:
         return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
-        """Put the job back for another try after ``delay``; ``False`` when refused."""
-        values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
+        """Put the job back for another try after ``delay``; ``False`` when refused.
+
+        A wait that the other side asked for is no failed try and spends none of the job's budget.
+        """
+        spent = int(error.retry_after_seconds is None)
+        values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + spent}
         return self._move(claim, values, unless_cancelled=True, outcome=Edge.RETRY, error=error)
 
     def hand_over(

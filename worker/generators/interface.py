@@ -36,6 +36,9 @@ class GenerationContext(Protocol):
     def on_step(self, step: int, total_steps: int) -> None:
         """Denoising step ``step`` of ``total_steps`` (1-based) of the current image is done."""
 
+    def on_queue(self, position: int, eta_seconds: float | None) -> None:
+        """The current image waits in another server's queue: ``position`` go first (0: it is next)."""
+
     def on_image(self, index: int, image: Image.Image) -> None:
         """Image ``index`` (0-based) is finished, its pixels on the host; it is saved while the work goes on."""
 
@@ -53,6 +56,9 @@ class SilentContext:
         """Ignore."""
 
     def on_step(self, step: int, total_steps: int) -> None:
+        """Ignore."""
+
+    def on_queue(self, position: int, eta_seconds: float | None) -> None:
         """Ignore."""
 
     def on_image(self, index: int, image: Image.Image) -> None:
@@ -80,6 +86,7 @@ class ImageGeneratorInterface(ABC):
           ModelUnavailable: the weights are not there.
           OutOfMemory: the device cannot hold the job.
           NumericError: the model produced no picture (NaN).
+          RemoteUnavailable, QuotaExceeded, RemoteRefused, RemoteFailed: from a generator on another machine.
         """
 
     @abstractmethod
