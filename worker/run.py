@@ -125,5 +125,5 @@ class JobRun:
             self._signal.stop(StopReason.USER_REQUEST)
 
     def _parameters(self, seed: int) -> dict[str, Any]:
-        parameters = self._job.params.model_dump(mode="json", exclude={"num_images"})
+        parameters = self._job.params.model_dump(mode="json", exclude={"num_images"}, exclude_none=True)
         return {**parameters, "seed": seed, "model": self._job.model}

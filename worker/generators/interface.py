@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, TypedDict, Unpack
+from typing import Final, Protocol, TypedDict, Unpack
 
 from PIL import Image
 
+from shared.domain.capabilities import resolve
+from shared.domain.model import PipelineSpec
+from shared.domain.params import JobParams
 from shared.domain.status import Phase
 
 
@@ -15,9 +18,11 @@ class GenerationOptions(TypedDict, total=False):
 
     model: str
     image: Image.Image
-    """Source picture of an edit or a fill, RGB."""
+    """Source picture of an edit or a fill, or what a generate job starts from instead of noise; RGB."""
     mask: Image.Image
     """Region of a fill, mode L, size of ``image``; white is repainted."""
+    reference: Image.Image
+    """Picture whose character or style a generate job keeps; RGB."""
     width: int
     height: int
     num_inference_steps: int
@@ -25,6 +30,17 @@ class GenerationOptions(TypedDict, total=False):
     seed: int
     """Seed of the first image; image ``i`` uses ``seed + i``."""
     num_images: int
+    negative_prompt: str
+    sampler: str
+    """One of ``shared.domain.samplers.SAMPLERS``."""
+    strength: float
+    """Share of the denoising that ``image`` goes through in a generate job, 0..1."""
+    ip_adapter_scale: float
+    """How much ``reference`` counts, 0..1."""
+
+
+PICTURES: Final = ("image", "mask", "reference")
+"""Options that are pictures; the others, but for ``model``, are parameters of the job."""
 
 
 class GenerationContext(Protocol):
@@ -89,3 +105,20 @@ class ImageGeneratorInterface(ABC):
         Raises:
           ModelUnavailable: the weights are not there.
         """
+
+
+def resolve_options(spec: PipelineSpec, prompt: str, options: GenerationOptions) -> JobParams:
+    """Return complete parameters for these options; every adapter that runs a model of the catalog starts with this.
+
+    Raises:
+      CapabilityError, RequestError: the model cannot do what is asked; see ``shared.domain.capabilities``.
+    """
+    asked = {key: value for key, value in options.items() if key != "model" and key not in PICTURES}
+    image = options.get("image")
+    return resolve(
+        spec,
+        spec.kind,
+        {"prompt": prompt, **asked},
+        image.size if image else None,
+        has_reference="reference" in options,
+    ).params
