@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Final, Protocol, TypedDict, Unpack
+from typing import Final, Protocol, TypedDict, Unpack, cast
 
 from PIL import Image
 
 from shared.domain.capabilities import resolve
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobParams
+from shared.domain.prompt_config import PromptConfig
 from shared.domain.status import Phase
 
 
@@ -97,6 +98,25 @@ class ImageGeneratorInterface(ABC):
           OutOfMemory: the device cannot hold the job.
           NumericError: the model produced no picture (NaN).
         """
+
+    def generate_from(
+        self,
+        config: PromptConfig,
+        *,
+        context: GenerationContext | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> list[Image.Image]:
+        """Return the pictures for a ``PromptConfig``; ``options`` add what it has no word for, or replace its values.
+
+        Raises: what ``generate`` raises.
+        """
+        context = context or SilentContext()
+        if note := config.warning():
+            context.warn(note)
+        if config.enhance_prompt_option:
+            context.warn("enhance_prompt_option: prompts are enhanced where jobs are submitted; this one was not")
+        merged = cast(GenerationOptions, {**config.options(), **options})
+        return self.generate(config.prompt, context=context, **merged)
 
     @abstractmethod
     def warm(self, model: str) -> None:
