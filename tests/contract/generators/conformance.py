@@ -1,4 +1,4 @@
-"""What every generator promises. An adapter joins by subclassing ``GeneratorConformance`` with a fixture ``subject``."""
+"""What every generator promises. An adapter joins by a subclass of `GeneratorConformance` with a fixture `subject`."""
 
 from __future__ import annotations
 
