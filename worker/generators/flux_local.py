@@ -12,6 +12,7 @@ from shared.domain.capabilities import fit_size
 from shared.domain.errors import CapabilityError, MediaError, OutOfMemory
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
+from shared.domain.residency import residency_key
 from shared.domain.status import Phase
 from worker.demo.vocabulary import unknown_words
 from worker.generators.interface import (
@@ -19,8 +20,8 @@ from worker.generators.interface import (
     GenerationOptions,
     ImageGeneratorInterface,
     SilentContext,
-    resolve_options,
 )
+from worker.generators.options import resolve_options
 from worker.pipelines.assemble import IMAGE_TO_IMAGE, assemble
 from worker.pipelines.decode import decode_latents
 from worker.pipelines.device import StepPacer, free_cached_memory
@@ -38,6 +39,10 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     def warm(self, model: str) -> None:
         """Load a model; see ``ImageGeneratorInterface.warm``."""
         self._store.get(find_model(model))
+
+    def resident(self) -> frozenset[str]:
+        """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
+        return frozenset(map(residency_key, self._store.resident_models()))
 
     def generate(
         self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
@@ -85,7 +90,6 @@ class FluxLocalGenerator(ImageGeneratorInterface):
             image = decode_latents(pipeline, latents, params.width, params.height)
             if spec.kind is JobKind.FILL:
                 image = Image.composite(image, pictures["image"], pictures["mask_image"])
-            context.on_phase(Phase.SAVING)
             context.on_image(index, image)
             images.append(image)
         return images

@@ -7,9 +7,6 @@ from typing import Final, Protocol, TypedDict, Unpack, cast
 
 from PIL import Image
 
-from shared.domain.capabilities import resolve
-from shared.domain.model import PipelineSpec
-from shared.domain.params import JobParams
 from shared.domain.prompt_config import PromptConfig
 from shared.domain.status import Phase
 
@@ -48,13 +45,13 @@ class GenerationContext(Protocol):
     """How a generator talks to the job it works for. Any method may raise ``JobInterrupted``."""
 
     def on_phase(self, phase: Phase) -> None:
-        """A new part of the work begins."""
+        """A new part of the work begins; ``Phase.SAVING`` is not the generator's to report."""
 
     def on_step(self, step: int, total_steps: int) -> None:
         """Denoising step ``step`` of ``total_steps`` (1-based) of the current image is done."""
 
     def on_image(self, index: int, image: Image.Image) -> None:
-        """Image ``index`` (0-based) is finished; it is saved before this returns."""
+        """Image ``index`` (0-based) is finished, its pixels on the host; it is saved while the work goes on."""
 
     def warn(self, message: str) -> None:
         """The caller should know this; it does not stop the work."""
@@ -126,19 +123,6 @@ class ImageGeneratorInterface(ABC):
           ModelUnavailable: the weights are not there.
         """
 
-
-def resolve_options(spec: PipelineSpec, prompt: str, options: GenerationOptions) -> JobParams:
-    """Return complete parameters for these options; every adapter that runs a model of the catalog starts with this.
-
-    Raises:
-      CapabilityError, RequestError: the model cannot do what is asked; see ``shared.domain.capabilities``.
-    """
-    asked = {key: value for key, value in options.items() if key != "model" and key not in PICTURES}
-    image = options.get("image")
-    return resolve(
-        spec,
-        spec.kind,
-        {"prompt": prompt, **asked},
-        image.size if image else None,
-        has_reference="reference" in options,
-    ).params
+    def resident(self) -> frozenset[str]:
+        """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
+        return frozenset()
