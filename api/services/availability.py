@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shared.catalog import CATALOG
 from shared.clock import Clock, utc_now
 from shared.db.queue import QueueRepository
 from shared.db.workers import HEARTBEAT_LIMIT, Worker, WorkerRepository
@@ -35,9 +36,21 @@ class Availability:
         return Facts(
             local=local,
             has_cuda=report.has_cuda if report else True,
-            consistent=local,
+            consistent=self._consistent(local, report),
             remote=self._remote(),
         )
+
+    def _consistent(self, local: Side, report: WorkerReport | None) -> Side:
+        if not local.available or report is None:
+            return local
+        here = [
+            item.model
+            for item in report.models
+            if item.available and CATALOG[item.model].capabilities.ip_adapter is not None
+        ]
+        if here:
+            return Side(True, f"{', '.join(here)} can follow a reference picture")
+        return Side(False, "the worker has no model that can follow a reference picture (`flux-image pull`)")
 
     def enhancer(self) -> Side:
         """Return whether prompts can be enhanced by words now."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api.services.availability import Availability
+from api.services.enhancing import plan_enhancement
 from api.services.models import ModelService
 from shared.catalog import CATALOG
 from shared.domain.capabilities import Resolved, resolve
-from shared.domain.errors import CapabilityError
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind, JobParams
 from shared.domain.route import Enhancement, Generator, GeneratorChoice, Leg, Route, Routing
@@ -21,10 +21,7 @@ from shared.settings import OutsideSettings
 _COMMON: Final = ("width", "height", "seed", "num_images")
 """What both sides of a job must agree on, so that their pictures are of one set."""
 
-_INSTRUCTION_KEPT: Final = (
-    "the instruction was left as it is: enhance is for descriptions; enhance_instruction has it rewritten"
-)
-_REFERENCE_ENHANCES: Final = "the words were left as they are: the reference picture is what enhances this job"
+_FOLLOWING: Final = [spec.model for spec in CATALOG.values() if spec.capabilities.ip_adapter is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +80,14 @@ class GeneratorService:
         own = next((side for side in decision.sides if side is not Generator.REMOTE), Generator.REMOTE)
         resolved = _resolve(specs[own], asked)
         patterns, remarks = _patterns(specs, own, resolved, asked)
-        enhancer, enhancement, hints = self._enhance(asked, decision)
+        enhancing = plan_enhancement(asked.kind, asked.routing, decision.generator, resolved.params, self._outside)
         return Plan(
             generator=decision.generator,
             model=specs[own].model,
             params=resolved.params,
-            route=decision.route(patterns, resolved.params.num_images, enhancer=enhancer),
-            enhancement=enhancement,
-            warnings=(*notes, *resolved.warnings, *remarks, *hints),
+            route=decision.route(patterns, resolved.params.num_images, enhancer=enhancing.model),
+            enhancement=enhancing.made,
+            warnings=(*notes, *resolved.warnings, *remarks, *enhancing.warnings),
         )
 
     def list_generators(self) -> list[GeneratorRead]:
@@ -104,7 +101,7 @@ class GeneratorService:
         return [
             _read(GeneratorChoice.AUTO, either, list(JobKind), []),
             _read(GeneratorChoice.LOCAL, local, list(JobKind), list(CATALOG)),
-            _read(GeneratorChoice.CONSISTENT, facts.consistent, [JobKind.GENERATE], []),
+            _read(GeneratorChoice.CONSISTENT, facts.consistent, [JobKind.GENERATE], _FOLLOWING),
             _read(GeneratorChoice.REMOTE, space, kinds, models),
             _read(GeneratorChoice.FALLBACK, either if remote else space, kinds, []),
             _read(GeneratorChoice.MERGE, both, kinds, []),
@@ -123,33 +120,11 @@ class GeneratorService:
         notes: tuple[str, ...] = ()
         if Generator.REMOTE in decision.sides and (space := self._outside.remote_spec):
             specs[Generator.REMOTE] = space
+        if Generator.CONSISTENT in decision.sides:
+            specs[Generator.CONSISTENT], notes = self._models.choose_following(model)
         if Generator.LOCAL in decision.sides:
             specs[Generator.LOCAL], notes = self._models.choose(kind, model)
         return specs, notes
-
-    def _enhance(self, asked: Asked, decision: Decision) -> tuple[str | None, Enhancement | None, tuple[str, ...]]:
-        """Return the language model to ask first, what enhances the job already, and what to tell the caller.
-
-        Raises:
-          CapabilityError: a language model is needed, and none is configured.
-        """
-        routing = asked.routing
-        wanted = routing.enhance or routing.enhance_instruction
-        if decision.generator is GeneratorChoice.CONSISTENT:
-            scale = asked.values.get("ip_adapter_scale")
-            by_picture = Enhancement(by="reference", ip_adapter_scale=scale)
-            return None, by_picture, (_REFERENCE_ENHANCES,) if wanted else ()
-        if not wanted:
-            return None, None, ()
-        if asked.kind is JobKind.EDIT and not routing.enhance_instruction:
-            return None, None, (_INSTRUCTION_KEPT,)
-        if self._outside.enhancer_url is None:
-            raise CapabilityError(
-                "enhance needs a language model, and none is configured: "
-                "set FLUX_ENHANCER_URL to an OpenAI-compatible API (docs/generators.md).",
-                field="enhance",
-            )
-        return self._outside.enhancer_model, None, ()
 
 
 def _read(choice: GeneratorChoice, side: Side, kinds: list[JobKind], models: list[str]) -> GeneratorRead:
@@ -157,7 +132,8 @@ def _read(choice: GeneratorChoice, side: Side, kinds: list[JobKind], models: lis
 
 
 def _resolve(spec: PipelineSpec, asked: Asked, **common: Any) -> Resolved:
-    return resolve(spec, asked.kind, {**asked.values, **common}, asked.source_size)
+    values = {**asked.values, **common}
+    return resolve(spec, asked.kind, values, asked.source_size, has_reference=asked.has_reference)
 
 
 def _patterns(

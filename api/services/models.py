@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from shared.catalog import CATALOG, find_model
 from shared.db.workers import WorkerRepository
-from shared.domain.errors import Unavailable
+from shared.domain.errors import CapabilityError, Unavailable
 from shared.domain.job import Lane
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.report import WorkerReport
-from shared.schemas import EnhancerRead, GeneratorRead, ModelRead, ModelsRead
+from shared.schemas import CapabilitiesRead, EnhancerRead, GeneratorRead, ModelRead, ModelsRead
 
 _RETRY_SECONDS = 5
 
@@ -42,6 +42,27 @@ class ModelService:
             else None
         )
         return spec, (missing,) if missing else ()
+
+    def choose_following(self, model: str | None) -> tuple[PipelineSpec, tuple[str, ...]]:
+        """Return the model for a job with a reference picture, and warnings about it; see ``choose``.
+
+        Raises:
+          UnknownModel, Unavailable: as ``choose``.
+          CapabilityError: none was named, and the worker has none that follows a picture.
+        """
+        if model is not None:
+            return self.choose(JobKind.GENERATE, model)
+        following = [spec.model for spec in CATALOG.values() if spec.capabilities.ip_adapter is not None]
+        report = self._report()
+        here = {item.model for item in report.models if item.available} if report else set()
+        for name in following:
+            if name in here:
+                return CATALOG[name], ()
+        raise CapabilityError(
+            f"reference: only {', '.join(following)} can follow a picture, and the worker has none of them. "
+            f"Run `flux-image pull {following[0]}` on its machine.",
+            field="reference",
+        )
 
     def canonical(self, model: str | None) -> str | None:
         """Return a model's name in the catalog for any of its names.
@@ -88,6 +109,7 @@ def _read(spec: PipelineSpec, report: WorkerReport | None, default: bool) -> Mod
             "guidance_scale": spec.guidance_scale,
             "width": spec.native_side,
             "height": spec.native_side,
+            **_picture_defaults(spec),
         },
         limits={
             "max_num_inference_steps": spec.limits.max_num_inference_steps,
@@ -96,5 +118,17 @@ def _read(spec: PipelineSpec, report: WorkerReport | None, default: bool) -> Mod
             "max_side": spec.limits.max_side,
             "max_pixels": spec.limits.max_pixels,
         },
+        capabilities=CapabilitiesRead(
+            negative_prompt=spec.capabilities.negative_prompt,
+            samplers=list(spec.capabilities.samplers),
+            image=spec.capabilities.strength is not None,
+            reference=spec.capabilities.ip_adapter is not None,
+        ),
         example_prompts=list(spec.example_prompts),
     )
+
+
+def _picture_defaults(spec: PipelineSpec) -> dict[str, float]:
+    adapter = spec.capabilities.ip_adapter
+    wanted = {"strength": spec.capabilities.strength, "ip_adapter_scale": adapter.scale if adapter else None}
+    return {name: value for name, value in wanted.items() if value is not None}

@@ -108,7 +108,7 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         route=[_read_leg(leg) for leg in job.route.legs],
         leg=job.route.position,
         enhancement=_read_enhancement(job.enhancement),
-        params=job.params.model_dump(mode="json", exclude={"kind"}),
+        params=job.params.model_dump(mode="json", exclude={"kind"}, exclude_none=True),
         job_class=JobClassName[job.schedule.job_class.name],
         priority=job.schedule.priority,
         not_before=job.schedule.not_before,

@@ -140,7 +140,7 @@ def _asked(submission: Submission) -> Asked:
         values=submission.asked,
         routing=submission.routing,
         source_size=_check_pictures(submission.pictures),
-        has_reference=False,
+        has_reference=any(picture.role is InputRole.REFERENCE for picture in submission.pictures),
         has_pictures=bool(submission.pictures),
     )
 

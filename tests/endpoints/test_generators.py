@@ -215,6 +215,23 @@ class TestEnhance:
         assert any("the instruction was left as it is" in warning for warning in answer.json()["warnings"]) == warned
 
 
+class TestConsistent:
+    def test_a_reference_picture_makes_it_consistent_and_is_recorded_as_the_enhancement(self, server: Server):
+        # Given a form with a reference picture, for a model that can follow it
+        fields = {"prompt": "a red circle", "model": "sd15", "ip_adapter_scale": "0.4", "enhance": "true"}
+        answer = server.client.post("/api/generate", data=fields, files={"reference": png_bytes()})
+        body = answer.json()
+        # Then the reference decides the generator, and it is what enhances the words
+        assert (body["generator"], body["route"][0]["lane"]) == ("consistent", "gpu")
+        assert body["enhancement"] == {"by": "reference", "prompt": None, "ip_adapter_scale": 0.4}
+        assert any("the words were left as they are" in warning for warning in body["warnings"])
+
+    def test_without_a_model_that_can_follow_it_says_which_to_pull(self, server: Server):
+        answer = server.client.post("/api/generate", data={"prompt": "a"}, files={"reference": png_bytes()})
+        assert answer.status_code == 422
+        assert "flux-image pull" in answer.json()["error"]["message"]
+
+
 class TestModels:
     def test_each_generator_says_whether_it_could_start_and_why_not(self, start_server: ServerFactory):
         # Given a Space that is configured, but no worker for it
