@@ -18,11 +18,14 @@ from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
 from shared.domain.errors import MediaMissing
 from shared.domain.job import Claim, Job, Lane
+from shared.domain.route import Generator
 from shared.storage.base import MediaStorage
 from worker.cancellation import StopSignal
+from worker.enhancers.interface import EnhancerInterface
+from worker.enhancing import enhance_prompt
 from worker.generators.interface import GenerationOptions, ImageGeneratorInterface
 from worker.lease import keep_lease
-from worker.outcomes import Outcomes
+from worker.outcomes import Outcomes, Ring
 from worker.run import JobRun
 from worker.saver import Saver
 
@@ -54,17 +57,20 @@ class Runner:
         storage: MediaStorage,
         channel: ProgressChannel,
         limits: RunnerLimits,
+        enhancer: EnhancerInterface | None = None,
+        ring: Ring = lambda *_: None,
         shutting_down: Callable[[], bool] = lambda: False,
     ) -> None:
         self._owner = owner
         self._lane = lane
         self._generator = generator
+        self._enhancer = enhancer
         self._claims = claims
         self._storage = storage
         self._channel = channel
         self._limits = limits
         self._shutting_down = shutting_down
-        self._outcomes = Outcomes(claims, limits.max_attempts, shutting_down)
+        self._outcomes = Outcomes(claims, limits.max_attempts, shutting_down, ring)
         self._saver = Saver()
         self._saving: futures.Future[None] | None = None
 
@@ -76,7 +82,7 @@ class Runner:
         if job is None:
             return "nothing to do"
         with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.attempt), ExitStack() as alive:
-            log.info("job started", action="start_job", kind=job.kind, model=job.model)
+            log.info("job started", action="start_job", kind=job.kind, model=job.route.current.model)
             run = self._begin(job, alive)
             outcome = self._outcomes.conclude(run, partial(self._paint, run))
             if outcome is None:
@@ -84,7 +90,7 @@ class Runner:
                 outcome = "saving"
             else:
                 log.info("job ended", action="end_job", outcome=outcome)
-        return f"{job.id} {job.kind} {job.model}: {outcome}"
+        return f"{job.id} {job.kind} {job.route.current.model}: {outcome}"
 
     def close(self) -> None:
         """Wait until the last job is saved and published."""
@@ -115,8 +121,11 @@ class Runner:
         )
 
     def _paint(self, run: JobRun) -> None:
-        """Generate, and wait for the job before to be saved."""
-        self._generator.generate(run.job.params.prompt, context=run, **self._options(run.job))
+        """Do the current leg, and wait for the job before to be saved."""
+        if run.job.route.current.generator is Generator.ENHANCER:
+            enhance_prompt(run, self._enhancer)
+        else:
+            self._generator.generate(run.job.prompt, context=run, **self._options(run.job))
         if self._saving is not None:
             futures.wait([self._saving])
         self._outcomes.record(run.begin_saving)
@@ -128,9 +137,9 @@ class Runner:
             log.info("job ended", action="end_job", outcome=outcome)
 
     def _options(self, job: Job) -> GenerationOptions:
-        """Return the job's parameters and pictures as keyword arguments of the generator."""
-        params = job.params.model_dump(exclude={"kind", "prompt"}, exclude_none=True)
-        options = cast(GenerationOptions, {"model": job.model, **params})
+        """Return the leg's parameters and the job's pictures as keyword arguments of the generator."""
+        params = job.leg_params.model_dump(exclude={"kind", "prompt"}, exclude_none=True)
+        options = cast(GenerationOptions, {"model": job.route.current.model, **params})
         for item in job.inputs:
             options[item.role.value] = self._open(item.path)
         return options
