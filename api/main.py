@@ -22,6 +22,7 @@ from api.services.models import ModelService
 from api.services.queries import JobQueries
 from api.services.queue import QueueService
 from api.services.reconciler import Reconciler
+from api.services.silent_workers import SilentWorkers
 from api.services.stranded import StrandedLanes
 from api.services.submission import SubmissionService
 from api.services.sweeper import Sweeper
@@ -80,7 +81,7 @@ def _lifespan(
         channel = ProgressChannel(settings.resolved_redis_url)
         broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
         doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
-        repository, workers = JobRepository(database), WorkerRepository(database)
+        repository, workers, claims = JobRepository(database), WorkerRepository(database), ClaimRepository(database)
         storage = LocalMediaStorage(settings.media_dir)
         queue_repository, queries = QueueRepository(database), JobQueries(repository, channel, storage)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
@@ -99,7 +100,8 @@ def _lifespan(
             storage=storage,
         )
         reconciler = Reconciler(
-            ClaimRepository(database),
+            claims,
+            SilentWorkers(claims, workers, settings.gpu_lock_path),
             queue_repository,
             StrandedLanes(StrandedRepository(database), workers, doorbell),
             broker,

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared.db.claims import ClaimRepository
-from shared.domain.errors import ServiceError
+from shared.domain.errors import ServiceError, StorageFailed
 from shared.domain.job import JobError, JobImage, Lane
 from shared.domain.params import JobKind
 from shared.domain.route import Route, divert_warning
@@ -18,6 +18,7 @@ from shared.domain.status import JobStatus
 from worker.cancellation import JobInterrupted, StopReason
 from worker.retries import may_divert, retry_pause
 from worker.run import JobRun
+from worker.shutdown import Shutdown
 
 T = TypeVar("T")
 Ring = Callable[[str, JobKind, Lane], object]
@@ -39,12 +40,14 @@ class Outcomes:
         self,
         claims: ClaimRepository,
         max_attempts: int,
-        shutting_down: Callable[[], bool],
-        ring: Ring = lambda *_: None,
+        shutdown: Shutdown,
+        on_storage_failed: Callable[[], None],
+        ring: Ring,
     ) -> None:
         self._claims = claims
         self._max_attempts = max_attempts
-        self._shutting_down = shutting_down
+        self._shutdown = shutdown
+        self._on_storage_failed = on_storage_failed
         self._ring = ring
 
     def conclude(self, run: JobRun, work: Callable[[], str | None]) -> str | None:
@@ -75,7 +78,7 @@ class Outcomes:
             try:
                 return write()
             except OperationalError as error:
-                if self._shutting_down():
+                if self._shutdown.is_due():
                     raise NotRecorded(str(error)) from error
                 log.warning("database takes no writes; trying again", action="record_failed", error=str(error))
             time.sleep(pause)
@@ -87,6 +90,8 @@ class Outcomes:
         except JobInterrupted as interruption:
             return self._stop(run, interruption.reason)
         except ServiceError as error:
+            if isinstance(error, StorageFailed):
+                self._on_storage_failed()
             return self._fail(run, _to_job_error(error))
         except NotRecorded:
             raise

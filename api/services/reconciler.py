@@ -11,6 +11,7 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.services.silent_workers import SilentWorkers
 from api.services.stranded import StrandedLanes
 from shared.broker.depth import queue_depth
 from shared.broker.publish import Doorbell
@@ -34,6 +35,7 @@ class Reconciler:
     def __init__(
         self,
         claims: ClaimRepository,
+        silent: SilentWorkers,
         queue: QueueRepository,
         stranded: StrandedLanes,
         broker: redis.Redis,
@@ -41,6 +43,7 @@ class Reconciler:
         interval_seconds: float,
     ) -> None:
         self._claims = claims
+        self._silent = silent
         self._queue = queue
         self._stranded = stranded
         self._broker = broker
@@ -58,8 +61,7 @@ class Reconciler:
 
     def reconcile(self) -> None:
         """Do one round."""
-        if rescued := self._claims.rescue_expired():
-            log.warning("rescued jobs of silent workers", action="rescue", jobs=rescued)
+        self._silent.rescue()
         if late := self._queue.expire():
             log.info("deadline passed", action="expire", jobs=late)
         self._stranded.move_on()

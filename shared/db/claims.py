@@ -1,8 +1,7 @@
 """A worker's hold on a job: claim, heartbeat, publish or give back; and the rescue of dead workers' jobs.
 
 Every write after the claim is guarded by id, attempt, owner and ``running``. A write that matches no row means
-that somebody else took the job over: the caller must stop and delete its own files. A write that would undo an
-accepted cancel (``succeed``, ``retry``, ``release``) is refused in the same way: the caller then calls ``cancel``.
+that somebody else took the job over: the caller must stop and delete its own files.
 """
 
 from __future__ import annotations
@@ -24,6 +23,9 @@ from shared.domain.errors import WorkerCrashed
 from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
 from shared.domain.route import Enhancement, Route, divert_warning
 from shared.domain.status import Edge, JobStatus, Phase
+
+CRASHES_IN_A_ROW: Final = 2
+"""After so many a worker shows that it works before it claims again."""
 
 _HANDED_BACK: Final = {"owner": None, "phase": None, "lease_expires_at": None}
 
@@ -57,7 +59,7 @@ class ClaimRepository:
                 return None
             row = connection.execute(_CLAIM, {"job_id": job_id, **taken}).one()
             connection.execute(
-                insert(AttemptRow).values(job_id=row.id, attempt=row.attempt, owner=owner, started_at=now)
+                insert(AttemptRow).values(job_id=row.id, attempt=row.attempt, lane=lane, owner=owner, started_at=now)
             )
             return load_jobs(connection, [row])[0]
 
@@ -84,9 +86,9 @@ class ClaimRepository:
         return self._move(claim, {"phase": phase}, durable=False)
 
     def succeed(self, claim: Claim, images: Sequence[JobImage], timings: Timings, warnings: Sequence[str]) -> bool:
-        """Publish the pictures; their files must be durable already. ``False`` when refused.
+        """Publish the pictures; their files must be durable already. Safe to call again after an error.
 
-        Calling it again after an error is safe, also when the first call did commit.
+        ``False`` when the claim is lost, or when somebody asked for a cancel first: the caller then calls ``cancel``.
         """
         values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
         moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
@@ -102,13 +104,14 @@ class ClaimRepository:
         return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
-        """Put the job back for another try after ``delay``; ``False`` when refused.
+        """Put the job back for another try after ``delay``; ``False`` when the claim is lost.
 
-        A wait that the other side asked for is no failed try and spends none of the job's budget.
+        A job that somebody wants to stop ends as cancelled instead. A wait that the other side asked for is no failed
+        try and spends none of the job's budget.
         """
         spent = int(error.retry_after_seconds is None)
-        values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + spent}
-        return self._move(claim, values, unless_cancelled=True, outcome=Edge.RETRY, error=error)
+        again = {"not_before": self._clock() + delay, "errors": JobRow.errors + spent}
+        return self._move(claim, _queued_again(self._clock()) | again, outcome=Edge.RETRY, error=error)
 
     def hand_over(
         self,
@@ -123,18 +126,29 @@ class ClaimRepository:
     ) -> bool:
         """Publish a leg's pictures and put the job back for the next leg of ``route``; with ``error``, a diversion.
 
-        ``False`` when refused. Calling it again after an error is safe, also when the first call did commit.
+        A job that somebody wants to stop ends as cancelled instead, and keeps these pictures. ``False`` when the claim
+        is lost. Calling it again after an error is safe, also when the first call did commit.
         """
-        values = _handed_on(route, warnings) | _measured(timings)
+        values = _queued_again(self._clock()) | _on(route, warnings) | _measured(timings)
         if enhancement is not None:
             values["enhancement"] = enhancement.model_dump(mode="json")
         edge = Edge.DIVERT if error else Edge.HAND_OVER
-        moved = self._move(claim, values, unless_cancelled=True, outcome=edge, error=error, images=images)
+        moved = self._move(claim, values, outcome=edge, error=error, images=images)
         return moved or self._ended_by(claim, edge)
 
     def release(self, claim: Claim) -> bool:
-        """Hand the job back untouched, for a worker that shuts down; ``False`` when refused."""
-        return self._move(claim, _queued_again(), unless_cancelled=True, outcome=Edge.RELEASE)
+        """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost.
+
+        A job that somebody wants to stop ends as cancelled instead.
+        """
+        return self._move(claim, _queued_again(self._clock()), outcome=Edge.RELEASE)
+
+    def crash(self, claim: Claim, error: JobError) -> bool:
+        """Take the job back from this process, which is about to end because of it; ``False`` when the claim is lost.
+
+        It counts as a crash, like a rescue, but the attempt keeps the reason.
+        """
+        return bool(self._rescue(_held(claim), error))
 
     def rescue_others(self, lane: Lane, owner: str) -> list[str]:
         """Take back every running job of a lane whose owner is not ``owner``.
@@ -143,9 +157,33 @@ class ClaimRepository:
         """
         return self._rescue(and_(JobRow.lane == lane, JobRow.owner != owner))
 
-    def rescue_expired(self) -> list[str]:
-        """Take back every running job whose lease ran out."""
-        return self._rescue(JobRow.lease_expires_at < self._clock())
+    def expired(self) -> frozenset[Claim]:
+        """Return the claims whose lease ran out, looked at while nobody else could write.
+
+        So a database that takes no writes from anyone makes nobody look silent.
+        """
+        query = select(JobRow.id, JobRow.attempt, JobRow.owner).where(self._is_expired())
+        with self._database.read() as connection:
+            if connection.execute(query.limit(1)).first() is None:
+                return frozenset()
+        with self._database.write(durable=False) as connection:
+            rows = connection.execute(query).all()
+        return frozenset(Claim(job_id=row.id, attempt=row.attempt, owner=row.owner) for row in rows)
+
+    def rescue_expired(self, claim: Claim) -> bool:
+        """Take back a job if its lease still is run out."""
+        return bool(self._rescue(and_(_held(claim), self._is_expired())))
+
+    def crashed_lately(self, lane: Lane) -> bool:
+        """Return whether the last two attempts of a lane that ended did so because their worker died."""
+        last = (
+            select(AttemptRow.outcome)
+            .where(AttemptRow.lane == lane, AttemptRow.ended_at.is_not(None))
+            .order_by(AttemptRow.ended_at.desc())
+            .limit(CRASHES_IN_A_ROW)
+        )
+        with self._database.read() as connection:
+            return connection.scalars(last).all() == [Edge.RESCUE] * CRASHES_IN_A_ROW
 
     def count_due(self, lane: Lane) -> int:
         """Return how many jobs of a lane could be claimed now."""
@@ -197,7 +235,7 @@ class ClaimRepository:
         with self._database.read() as connection:
             return connection.scalar(query) == edge
 
-    def _rescue(self, condition: ColumnElement[bool]) -> list[str]:
+    def _rescue(self, condition: ColumnElement[bool], error: JobError | None = None) -> list[str]:
         query = select(*JOB_COLUMNS).where(JobRow.status == JobStatus.RUNNING, condition)
         with self._database.read() as connection:
             if connection.execute(query.limit(1)).first() is None:
@@ -205,21 +243,25 @@ class ClaimRepository:
         with self._database.write() as connection:
             rows = connection.execute(query).all()
             for row in rows:
-                values = {"crashes": row.crashes + 1, **self._after_crash(row)}
+                values = {"crashes": row.crashes + 1, **self._after_crash(row, error)}
                 statement = update(JobRow).where(JobRow.id == row.id)
                 connection.execute(statement.values(status_seq=JobRow.status_seq + 1, **values))
-                self._close_attempt(connection, row.id, row.attempt, Edge.RESCUE, None)
+                self._close_attempt(connection, row.id, row.attempt, Edge.RESCUE, error)
         return [row.id for row in rows]
 
-    def _after_crash(self, row: Row[Any]) -> dict[str, Any]:
-        if row.cancel_requested_at is not None:
-            return self._ended(JobStatus.CANCELLED)
-        if row.crashes + 1 < MAX_CRASHES:
-            return _queued_again()
+    def _is_expired(self) -> ColumnElement[bool]:
+        return and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < self._clock())
+
+    def _after_crash(self, row: Row[Any], reason: JobError | None) -> dict[str, Any]:
+        if row.crashes + 1 < MAX_CRASHES or row.cancel_requested_at is not None:
+            return _queued_again(self._clock())
         message = f"The worker died {MAX_CRASHES} times while it ran this job, so it is not tried again."
+        if reason is not None:
+            message += f" The last time: {reason.message}"
         route = to_route(row)
         if diverted := route.diverted(finished=0):
-            return _handed_on(diverted, [*row.warnings, divert_warning(route, diverted, message)])
+            warnings = [*row.warnings, divert_warning(route, diverted, message)]
+            return _queued_again(self._clock()) | _on(diverted, warnings)
         error = JobError(code=WorkerCrashed.code, message=message)
         return self._ended(JobStatus.FAILED) | _error_values(error)
 
@@ -241,16 +283,23 @@ class ClaimRepository:
         )
 
 
-def _queued_again() -> dict[str, Any]:
-    started_at = case((JobRow.leg > 0, JobRow.started_at), else_=None)  # between two legs it has started
-    return {"status": JobStatus.QUEUED, "started_at": started_at, "rung_at": None, **_HANDED_BACK}
+def _queued_again(now: datetime) -> dict[str, Any]:
+    """Return what puts a running job back, or ends it when a cancel was asked for that no worker has obeyed yet."""
+    unwanted = JobRow.cancel_requested_at.is_not(None)
+    return {
+        "status": case((unwanted, JobStatus.CANCELLED.value), else_=JobStatus.QUEUED.value),
+        "finished_at": case((unwanted, now), else_=None),
+        # Between two legs it has started.
+        "started_at": case((or_(unwanted, JobRow.leg > 0), JobRow.started_at), else_=None),
+        "rung_at": None,
+        **_HANDED_BACK,
+    }
 
 
-def _handed_on(route: Route, warnings: Sequence[str]) -> dict[str, Any]:
-    """Return the values of a job that waits for its next leg, whose budgets of errors and crashes are its own."""
+def _on(route: Route, warnings: Sequence[str]) -> dict[str, Any]:
+    """Return what puts a job on its next leg, whose budgets of errors and crashes are its own."""
     budgets = {"errors": 0, "crashes": 0}
-    waiting = {"status": JobStatus.QUEUED, "rung_at": None, "warnings": list(warnings)}
-    return waiting | budgets | _HANDED_BACK | route_values(route)
+    return {**route_values(route), **budgets, "started_at": JobRow.started_at, "warnings": list(warnings)}
 
 
 def _held(claim: Claim) -> ColumnElement[bool]:

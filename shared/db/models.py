@@ -150,6 +150,7 @@ class AttemptRow(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
+    lane: Mapped[str] = mapped_column(String(16))
     owner: Mapped[str] = mapped_column(String(40))
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
@@ -193,3 +194,4 @@ class WorkerRow(Base):
     started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime]
     report: Mapped[dict[str, Any]]
+    trouble: Mapped[str | None] = mapped_column(Text)

@@ -51,6 +51,9 @@ class Edge(StrEnum):
     """A leg failed or cannot start; the other generator takes over, or the route goes on without it."""
 
 
+_PUT_BACK = frozenset({Edge.RETRY, Edge.RELEASE, Edge.RESCUE, Edge.HAND_OVER, Edge.DIVERT})
+"""The job waits again, or is cancelled where somebody had asked for that."""
+
 TRANSITIONS: dict[JobStatus, dict[JobStatus, frozenset[Edge]]] = {
     JobStatus.QUEUED: {
         JobStatus.RUNNING: frozenset({Edge.CLAIM}),
@@ -60,8 +63,8 @@ TRANSITIONS: dict[JobStatus, dict[JobStatus, frozenset[Edge]]] = {
     JobStatus.RUNNING: {
         JobStatus.SUCCEEDED: frozenset({Edge.FINISH}),
         JobStatus.FAILED: frozenset({Edge.FAIL, Edge.RESCUE}),
-        JobStatus.CANCELLED: frozenset({Edge.CANCEL, Edge.RESCUE}),
-        JobStatus.QUEUED: frozenset({Edge.RETRY, Edge.RELEASE, Edge.RESCUE, Edge.HAND_OVER, Edge.DIVERT}),
+        JobStatus.CANCELLED: frozenset({Edge.CANCEL, *_PUT_BACK}),
+        JobStatus.QUEUED: _PUT_BACK,
     },
     JobStatus.SUCCEEDED: {},
     JobStatus.FAILED: {},

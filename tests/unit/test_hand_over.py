@@ -74,6 +74,10 @@ def paint(storage):
     return paint
 
 
+def rescue_expired(claims):
+    return [claim.job_id for claim in claims.expired() if claims.rescue_expired(claim)]
+
+
 class TestHandOver:
     def test_the_next_leg_waits_in_its_own_lane_and_the_pictures_so_far_are_published(
         self, jobs, claims, add, take, paint, sound
@@ -107,13 +111,14 @@ class TestHandOver:
         assert claims.hand_over(stale, job.route.advanced(), Timings(), [], images=paint(job, 1)) is False
         assert jobs.get(job.id).images == ()
 
-    def test_a_cancel_that_came_first_wins(self, jobs, claims, add, take, paint):
+    def test_a_cancel_that_came_first_wins_and_keeps_what_was_made(self, jobs, claims, add, take, paint, sound):
         add((LOCAL, 1), (REMOTE, 1))
         job, claim = take(Lane.GPU)
         jobs.request_cancel(job.id)
-        assert not claims.hand_over(claim, job.route.advanced(), Timings(), [], images=paint(job, 1))
-        assert claims.cancel(claim, Timings())
-        assert jobs.get(job.id).images == ()
+        assert claims.hand_over(claim, job.route.advanced(), Timings(), [], images=paint(job, 1))
+        ended = jobs.get(job.id)
+        assert (ended.status, len(ended.images), ended.owner) == (JobStatus.CANCELLED, 1, None)
+        assert sound()
 
     def test_handing_over_again_after_a_lost_answer_is_safe(self, jobs, claims, add, take, paint):
         add((LOCAL, 1), (REMOTE, 1))
@@ -137,7 +142,7 @@ class TestHandOver:
         claims.hand_over(claim, job.route.advanced(), Timings(), [], images=paint(job, 1))
         take(Lane.REMOTE, "r1")
         clock.now += LEASE
-        assert claims.rescue_expired() == [job.id]
+        assert rescue_expired(claims) == [job.id]
         again, _ = take(Lane.REMOTE, "r2")
         assert (again.attempt, again.crashes, again.leg_params.seed, again.leg_params.num_images) == (3, 1, 2, 1)
         assert len(again.images) == 1
@@ -203,7 +208,7 @@ class TestDivert:
         assert (job.lane, job.crashes, "remote makes the rest" in job.warnings[0]) == (Lane.REMOTE, 0, True)
         for _ in range(3):
             clock.now += LEASE
-            claims.rescue_expired()
+            rescue_expired(claims)
             take(Lane.REMOTE)
         assert (jobs.get(job.id).status, jobs.get(job.id).error.code) == (JobStatus.FAILED, "worker_crashed")
         assert sound()
@@ -213,7 +218,7 @@ class TestDivert:
         for _ in range(3):
             take(Lane.REMOTE)
             clock.now += LEASE
-            claims.rescue_expired()
+            rescue_expired(claims)
         waiting = jobs.get(job.id)
         assert (waiting.status, waiting.lane, waiting.enhancement) == (JobStatus.QUEUED, Lane.GPU, None)
         assert "the prompt was not enhanced: The worker died 3 times" in waiting.warnings[0]

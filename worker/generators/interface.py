@@ -101,6 +101,7 @@ class ImageGeneratorInterface(ABC):
           OutOfMemory: the device cannot hold the job.
           NumericError: the model produced no picture (NaN).
           RemoteUnavailable, QuotaExceeded, RemoteRefused, RemoteFailed: from a generator on another machine.
+          DeviceLost: the device takes no more work from this process, which has to be replaced.
         """
 
     def generate_from(

@@ -1,4 +1,4 @@
-"""A job's route through the generators, its enhanced prompt, and who made each picture"""
+"""A job's route through the generators, its enhanced prompt, who made each picture, and where each attempt ran"""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from alembic import op
 
-revision = "2026_11_22_routes"
-down_revision = "2026_11_22_residency"
+revision = "2026_11_24_routes"
+down_revision = "2026_11_23_worker_trouble"
 branch_labels = None
 depends_on = None
 
@@ -38,10 +38,16 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("generator", sa.String(length=32), nullable=False, server_default="local"))
     with op.batch_alter_table("images", schema=None) as batch_op:
         batch_op.alter_column("generator", server_default=None)
+    with op.batch_alter_table("attempts", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("lane", sa.String(length=16), nullable=False, server_default="gpu"))
+    with op.batch_alter_table("attempts", schema=None) as batch_op:
+        batch_op.alter_column("lane", server_default=None)
 
 
 def downgrade() -> None:
     """Take back."""
+    with op.batch_alter_table("attempts", schema=None) as batch_op:
+        batch_op.drop_column("lane")
     with op.batch_alter_table("images", schema=None) as batch_op:
         batch_op.drop_column("generator")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
