@@ -228,6 +228,11 @@ class OutsideSettings(RemoteSettings, EnhancerSettings):
     )
 
     @property
+    def enhancer_name(self) -> str | None:
+        """The language model that is configured, ``None`` without one."""
+        return self.enhancer_model if self.enhancer_url is not None else None
+
+    @property
     def uses_network(self) -> bool:
         """Whether there is work for the remote lane at all."""
         return self.remote_space is not None or self.enhancer_url is not None

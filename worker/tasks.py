@@ -1,10 +1,11 @@
-"""The three doorbell tasks, and the life of the prefork child that answers them."""
+"""The three doorbell tasks, and the life of the prefork children that answer them, in either lane."""
 
 from __future__ import annotations
 
 import importlib
 import time
-from typing import Any, Final
+from abc import ABC, abstractmethod
+from typing import Any, Final, Protocol
 
 import structlog
 from celery import Celery, signals
@@ -14,8 +15,9 @@ from shared.db.engine import open_database
 from shared.db.migrate import SchemaMismatch, check_schema
 from shared.domain.errors import ServiceError
 from shared.logging import configure_logging
-from shared.settings import WorkerSettings
+from shared.settings import OutsideSettings, WorkerSettings
 from worker.build import GpuWorker, MakeGenerator
+from worker.remote import RemoteWorker
 from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
@@ -23,14 +25,26 @@ log = structlog.get_logger(__name__)
 _RESTART_PAUSE_SECONDS: Final = 2.0
 
 
-class WorkerProcess:
-    """Binds one GPU worker to Celery's parent and child processes."""
+class LaneWorker(Protocol):
+    """What a prefork child holds: made after the fork, started once."""
 
-    def __init__(self, settings: WorkerSettings, make_generator: MakeGenerator) -> None:
+    def start(self) -> None:
+        """Get ready for jobs."""
+
+    def run_next(self) -> str:
+        """Run the best queued job of the lane and return a line about it."""
+
+    def close(self) -> None:
+        """End in good order."""
+
+
+class LaneProcess(ABC):
+    """Binds the workers of one lane to Celery's parent and child processes."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._make_generator = make_generator
         self._shutdown = Shutdown(settings.shutdown_grace_seconds)
-        self._worker: GpuWorker | None = None
+        self._worker: LaneWorker | None = None
 
     def install(self, app: Celery) -> None:
         """Register tasks and signal handlers on ``app``."""
@@ -46,7 +60,7 @@ class WorkerProcess:
     def _answer(self, _job_id: str) -> str:
         """Run the best queued job, which is nearly always the one that rang."""
         if self._worker is None:
-            raise RuntimeError("the GPU worker is not started in this process")
+            raise RuntimeError("the worker is not started in this process")
         return self._worker.run_next()
 
     def _on_parent_start(self, **_: Any) -> None:
@@ -57,11 +71,11 @@ class WorkerProcess:
             raise SystemExit(f"The worker cannot start: {error}") from error
 
     def _on_child_start(self, **_: Any) -> None:
-        worker = GpuWorker(self._settings, self._make_generator, self._shutdown)
+        worker = self._make_worker()
         try:
             worker.start()
         except Exception as error:  # a child without a worker must not answer doorbells
-            log.exception("the GPU worker did not start", action="start_failed")
+            log.exception("the worker did not start", action="start_failed")
             time.sleep(_RESTART_PAUSE_SECONDS)
             raise SystemExit(1) from error
         self._worker = worker
@@ -70,15 +84,13 @@ class WorkerProcess:
         if self._worker is not None:
             self._worker.close()
 
+    @abstractmethod
+    def _make_worker(self) -> LaneWorker:
+        """Return a new worker; called in the child."""
+
+    @abstractmethod
     def _check_start(self) -> None:
-        """Find what no respawn can mend before there is a child, and import torch once for all children."""
-        # Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
-        selection = importlib.import_module("worker.pipelines.selection")
-        importlib.import_module("worker.generators.flux_local")
-        selection.check_settings(self._settings)
-        database = open_database(self._settings.resolved_database_url)
-        check_schema(database)
-        database.dispose()
+        """Find what no respawn can mend before there is a child."""
 
     def _on_shutdown(self, **_: Any) -> None:
         grace = self._settings.shutdown_grace_seconds
@@ -87,3 +99,44 @@ class WorkerProcess:
 
     def _on_logging(self, **_: Any) -> None:
         configure_logging(self._settings.log_level, as_json=self._settings.log_json)
+
+
+class WorkerProcess(LaneProcess):
+    """The GPU's lane: one child, which owns the card."""
+
+    def __init__(self, settings: WorkerSettings, make_generator: MakeGenerator) -> None:
+        super().__init__(settings)
+        self._make_generator = make_generator
+
+    def _make_worker(self) -> LaneWorker:
+        return GpuWorker(self._settings, self._make_generator, self._shutdown)
+
+    def _check_start(self) -> None:
+        """Find what no respawn can mend before there is a child, and import torch once for all children."""
+        # Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
+        selection = importlib.import_module("worker.pipelines.selection")
+        importlib.import_module("worker.generators.flux_local")
+        selection.check_settings(self._settings)
+        _check_database(self._settings)
+
+
+class RemoteProcess(LaneProcess):
+    """The remote lane: some equal children, none of which needs torch."""
+
+    def __init__(self, settings: WorkerSettings, outside: OutsideSettings) -> None:
+        super().__init__(settings)
+        self._outside = outside
+
+    def _make_worker(self) -> LaneWorker:
+        return RemoteWorker(self._settings, self._outside, self._shutdown)
+
+    def _check_start(self) -> None:
+        if not self._outside.uses_network:
+            raise SystemExit("The remote worker has nothing to do: set FLUX_REMOTE_SPACE or FLUX_ENHANCER_URL.")
+        _check_database(self._settings)
+
+
+def _check_database(settings: WorkerSettings) -> None:
+    database = open_database(settings.resolved_database_url)
+    check_schema(database)
+    database.dispose()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Final
+
 from shared.catalog import CATALOG
 from shared.clock import Clock, utc_now
 from shared.db.queue import QueueRepository
-from shared.db.workers import HEARTBEAT_LIMIT, Worker, WorkerRepository
+from shared.db.workers import HEARTBEAT_LIMIT, Worker, WorkerRepository, WorkerState
 from shared.domain.job import Lane
 from shared.domain.report import RemoteReport, WorkerReport
 from shared.domain.switcher import Facts, RemoteSide, Side
 from shared.settings import OutsideSettings
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Availability:
@@ -75,11 +80,13 @@ class Availability:
         worker = self._workers.latest(Lane.REMOTE)
         if away := self._lane(Lane.REMOTE, worker):
             return away
-        report = RemoteReport.model_validate(worker.report) if worker and worker.report else None
-        if report is None or report.space is None:
-            return Side(True, "nobody has asked the Space yet")
-        is_over = report.space.until is not None and report.space.until <= self._clock()
-        return Side(report.space.available or is_over, report.space.reason)
+        reports = map(RemoteReport.model_validate, self._workers.live_reports(Lane.REMOTE))
+        known = [report.space for report in reports if report.space is not None and report.space.learned_at is not None]
+        if not known:
+            return Side(True, "the Space was not asked yet")
+        newest = max(known, key=lambda space: space.learned_at or _NEVER)
+        is_over = newest.until is not None and newest.until <= self._clock()
+        return Side(newest.available or is_over, newest.reason)
 
     def _lane(self, lane: Lane, worker: Worker | None) -> Side | None:
         """Return why no worker of a lane would start a job now, or ``None`` if one would."""
@@ -88,4 +95,6 @@ class Availability:
             return Side(False, f"no {name} worker has started yet")
         if self._clock() - worker.heartbeat_at >= HEARTBEAT_LIMIT:
             return Side(False, f"the {name} worker is not running")
+        if worker.state is WorkerState.UNHEALTHY:
+            return Side(False, f"the {name} worker does not work ({worker.trouble})")
         return Side(False, f"the {name} queue is paused") if self._queue.is_paused(lane) else None

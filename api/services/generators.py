@@ -110,8 +110,7 @@ class GeneratorService:
     def read_enhancer(self) -> EnhancerRead:
         """Return whether ``enhance`` works, and with which language model."""
         side = self._availability.enhancer()
-        model = self._outside.enhancer_model if self._outside.enhancer_url else None
-        return EnhancerRead(available=side.available, reason=side.reason, model=model)
+        return EnhancerRead(available=side.available, reason=side.reason, model=self._outside.enhancer_name)
 
     def _specs(
         self, decision: Decision, kind: JobKind, model: str | None

@@ -48,6 +48,8 @@ class SpaceReport(BaseModel):
     reason: str
     until: AwareDatetime | None = None
     """When it is worth another try, such as the end of a quota's wait."""
+    learned_at: AwareDatetime | None = None
+    """When a worker learned this; several workers may know different things."""
 
 
 class RemoteReport(BaseModel):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.clock import utc_now
 from shared.domain.job import Lane
 from shared.domain.report import RemoteReport, SpaceReport
 from shared.schemas import ModelsRead
@@ -15,7 +16,11 @@ from tests.factories import decoded, mask_bytes, png_bytes
 
 SPACE = "black-forest-labs/FLUX.1-schnell"
 LLM = "http://127.0.0.1:11434/v1"
-ANSWERS = RemoteReport(space=SpaceReport(available=True, reason="the Space answers"), enhancer="nemo")
+ANSWERS = RemoteReport(
+    space=SpaceReport(available=True, reason="the Space answers", learned_at=utc_now()), enhancer="nemo"
+)
+
+AWAY = RemoteReport(space=SpaceReport(available=False, reason="it is building", learned_at=utc_now()), enhancer=None)
 
 
 def submit(server: Server, **body: object) -> dict[str, Any]:
@@ -65,7 +70,7 @@ class TestChoice:
 
     def test_auto_stays_here_while_the_space_is_away(self, start_server: ServerFactory):
         server = start_server(remote_space=SPACE)
-        remote_worker(server, RemoteReport(space=SpaceReport(available=False, reason="it is building"), enhancer=None))
+        remote_worker(server, AWAY)
         assert submit(server)["generator_reason"] == "auto: this machine has no CUDA device, but it is building"
 
     def test_an_upload_leaves_the_house_only_on_request(self, start_server: ServerFactory):
