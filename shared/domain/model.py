@@ -40,6 +40,9 @@ class PipelineSpec:
     max_sequence_length: int
     limits: ModelLimits = field(default_factory=ModelLimits)
     component_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Weights of each part in bytes at 16 bits per weight."""
+    modulation_bytes: int = 0
+    """The part of the transformer that acts on one token only (adaLN); a table of its outputs can replace it."""
     example_prompts: tuple[str, ...] = ()
 
     @property
