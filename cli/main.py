@@ -123,7 +123,7 @@ def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to the schema of this version."""
     from cli.host.migrate import run_migrate
 
-    run_migrate(_host_settings(data_dir=data_dir))
+    raise typer.Exit(run_migrate(_host_settings(data_dir=data_dir)))
 
 
 def _host_settings(**given: Any) -> HostSettings:

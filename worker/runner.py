@@ -62,7 +62,7 @@ class Runner:
         """Run the best queued job, if there is one; return a line about it for Flower."""
         if self._shutting_down():
             return "shutting down"
-        job = self._claims.claim(self._lane, self._owner, self._limits.lease)
+        job = self._claims.claim(self._lane, self._owner, self._limits.lease, self._generator.resident())
         if job is None:
             return "nothing to do"
         with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.attempt):

@@ -6,15 +6,15 @@ that somebody else took the job over: the caller must stop and delete its own fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
+from shared.db.claim_order import pick_next
 from shared.db.engine import Database
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
@@ -40,35 +40,19 @@ class ClaimRepository:
         self._database = database
         self._clock = clock
 
-    def claim(self, lane: Lane, owner: str, lease: timedelta) -> Job | None:
-        """Take the best queued job of a lane: class, then priority (lower first, like nice), then age."""
+    def claim(self, lane: Lane, owner: str, lease: timedelta, resident: Set[str] = frozenset()) -> Job | None:
+        """Take the best queued job of a lane: class, priority (lower first, like nice), loaded already, age.
+
+        ``resident`` holds the residency keys of what the worker has loaded; see ``shared.domain.residency`` for how
+        far they count.
+        """
         now = self._clock()
-        candidate = aliased(JobRow)
-        best = (
-            select(candidate.id)
-            .where(is_due(lane, now, candidate))
-            .order_by(*claim_order(candidate))
-            .limit(1)
-            .scalar_subquery()
-        )
-        statement = (
-            update(JobRow)
-            .where(JobRow.id == best, JobRow.status == JobStatus.QUEUED)
-            .values(
-                status=JobStatus.RUNNING,
-                phase=Phase.LOADING,
-                status_seq=JobRow.status_seq + 1,
-                attempt=JobRow.attempt + 1,
-                owner=owner,
-                lease_expires_at=now + lease,
-                started_at=now,
-            )
-            .returning(*JOB_COLUMNS)
-        )
+        taken = {"claimant": owner, "now": now, "lease_until": now + lease}
         with self._database.write(durable=False) as connection:
-            row = connection.execute(statement).one_or_none()
-            if row is None:
+            job_id = pick_next(connection, lane, resident, now)
+            if job_id is None:
                 return None
+            row = connection.execute(_CLAIM, {"job_id": job_id, **taken}).one()
             connection.execute(
                 insert(AttemptRow).values(job_id=row.id, attempt=row.attempt, owner=owner, started_at=now)
             )
@@ -252,3 +236,20 @@ def _image_row(claim: Claim, image: JobImage, now: datetime) -> dict[str, Any]:
         "sha256": image.sha256,
         "created_at": now,
     }
+
+
+# Built once: SQLAlchemy takes longer to build this statement than SQLite to run it.
+_CLAIM: Final = (
+    update(JobRow)
+    .where(JobRow.id == bindparam("job_id"), JobRow.status == JobStatus.QUEUED)
+    .values(
+        status=JobStatus.RUNNING,
+        phase=Phase.LOADING,
+        status_seq=JobRow.status_seq + 1,
+        attempt=JobRow.attempt + 1,
+        owner=bindparam("claimant"),
+        lease_expires_at=bindparam("lease_until"),
+        started_at=bindparam("now"),
+    )
+    .returning(*JOB_COLUMNS)
+)

@@ -12,6 +12,7 @@ from shared.domain.capabilities import fit_size, resolve
 from shared.domain.errors import MediaError, OutOfMemory
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind
+from shared.domain.residency import residency_key
 from shared.domain.status import Phase
 from worker.demo.vocabulary import unknown_words
 from worker.generators.interface import (
@@ -36,6 +37,10 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     def warm(self, model: str) -> None:
         """Load a model; see ``ImageGeneratorInterface.warm``."""
         self._store.get(find_model(model))
+
+    def resident(self) -> frozenset[str]:
+        """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
+        return frozenset(map(residency_key, self._store.resident_models()))
 
     def generate(
         self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]

@@ -89,3 +89,7 @@ class ImageGeneratorInterface(ABC):
         Raises:
           ModelUnavailable: the weights are not there.
         """
+
+    def resident(self) -> frozenset[str]:
+        """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
+        return frozenset()

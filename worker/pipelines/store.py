@@ -59,6 +59,12 @@ class PipelineStore:
         self._place(spec, pipeline)
         return pipeline
 
+    def resident_models(self) -> frozenset[str]:
+        """Return the models that run without their weights being read or moved to the device."""
+        if self.device.is_cuda and self._needs_offload():
+            return frozenset(filter(None, [self._placed]))
+        return frozenset(self._pipelines)
+
     def _load(self, spec: PipelineSpec) -> Pipeline:
         folder = self.weights.folder(spec)
         log.info("loading", action="load_model", model=spec.model, folder=str(folder))
