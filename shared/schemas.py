@@ -9,6 +9,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.domain.job import JobClassName, Schedule
 from shared.domain.params import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, SIDE_MULTIPLE, JobKind
+from shared.domain.precision import Precision
+from shared.domain.report import PlanReport
 from shared.domain.status import JobStatus, Phase
 
 
@@ -43,6 +45,9 @@ Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False, description="distil
 Side = Annotated[int, Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels, a multiple of 16")]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="image i uses seed + i; unset: drawn by the server")]
 Priority = Annotated[int, Field(ge=-100, le=100, description="lower goes first within a class, like nice")]
+AskedPrecision = Annotated[
+    Precision | None, Field(strict=False, description="exact, balanced (8 bits) or compact (4); unset: the worker's")
+]
 NumImages = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 
@@ -90,6 +95,7 @@ class TextGenerateRequest(ScheduleFields):
     height: Side = 1024
     seed: Seed | None = None
     num_images: NumImages = 1
+    precision: AskedPrecision = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
@@ -109,6 +115,7 @@ class UploadRequest(ScheduleFields):
     height: Side | None = None
     seed: Seed | None = None
     num_images: NumImages | None = None
+    precision: AskedPrecision = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
@@ -182,6 +189,13 @@ class TimingsRead(BaseModel):
     run_seconds: float | None
 
 
+class AccelerationRead(BaseModel):
+    """What made the job faster or smaller than the plain pipeline; ``lossless`` when it changes no bit."""
+
+    name: str
+    lossless: bool
+
+
 class AttemptRead(BaseModel):
     """One run of the job; ``outcome`` is how it ended, ``null`` while it runs."""
 
@@ -215,6 +229,7 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
         "height": 256,
         "seed": 7,
         "num_images": 1,
+        "precision": "exact",
     },
     "job_class": "normal",
     "priority": 0,
@@ -250,6 +265,7 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
         }
     ],
     "timings": {"queue_wait_seconds": 0.02, "load_seconds": 0.0, "run_seconds": 1.2},
+    "accelerations": [],
     "warnings": [],
     "cancel_requested": False,
     "created_at": "2026-01-01T12:00:00Z",
@@ -289,6 +305,7 @@ class JobRead(BaseModel):
     inputs: list[InputRead]
     images: list[ImageRead]
     timings: TimingsRead
+    accelerations: list[AccelerationRead]
     warnings: list[str]
     cancel_requested: bool
     created_at: datetime
@@ -342,6 +359,9 @@ class ModelRead(BaseModel):
     defaults: dict[str, float]
     limits: dict[str, float]
     example_prompts: list[str]
+    precision: Precision | None
+    precision_reason: str
+    refused_precisions: dict[Precision, str]
 
 
 class ModelsRead(BaseModel):
@@ -351,6 +371,7 @@ class ModelsRead(BaseModel):
     defaults: dict[JobKind, str]
     default_reasons: dict[JobKind, str]
     device: str | None
+    plan: PlanReport | None
 
 
 class HealthRead(BaseModel):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
+from shared.domain.acceleration import Acceleration
 from shared.domain.errors import StorageFailed
 from shared.domain.job import Claim, Job, JobImage, Progress, Timings
 from shared.domain.status import Phase
@@ -44,6 +45,7 @@ class JobRun:
         self._load_seconds = 0.0
         self.images: list[JobImage] = []
         self.warnings = list(job.warnings)
+        self.accelerations: list[Acceleration] = []
 
     def on_phase(self, phase: Phase) -> None:
         """Record the phase in the row, so that it is seen without Redis too."""
@@ -86,6 +88,11 @@ class JobRun:
         """Add a warning to the job's result, once."""
         if message not in self.warnings:
             self.warnings.append(message)
+
+    def on_acceleration(self, acceleration: Acceleration) -> None:
+        """Name it in the result, once."""
+        if acceleration not in self.accelerations:
+            self.accelerations.append(acceleration)
 
     def raise_if_cancelled(self) -> None:
         """Raise ``JobInterrupted`` when the run should stop."""

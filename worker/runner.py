@@ -107,6 +107,7 @@ class Runner:
             "guidance_scale": params.guidance_scale,
             "seed": params.seed,
             "num_images": params.num_images,
+            "precision": params.precision,
         }
         for item in job.inputs:
             options[item.role.value] = self._open(item.path)
@@ -121,7 +122,7 @@ class Runner:
         return image
 
     def _publish(self, claim: Claim, run: JobRun) -> str:
-        if not self._claims.succeed(claim, run.images, run.timings(), run.warnings):
+        if not self._claims.succeed(claim, run.images, run.timings(), run.warnings, run.accelerations):
             return self._abandon(run)
         return JobStatus.SUCCEEDED.value
 

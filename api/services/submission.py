@@ -83,7 +83,8 @@ class SubmissionService:
         """
         spec, notes = self._models.choose(submission.kind, submission.model)
         source = _check_pictures(submission.pictures)
-        resolved = resolve(spec, submission.kind, submission.asked, source)
+        precision = self._models.check_precision(spec, submission.asked.get("precision"))
+        resolved = resolve(spec, submission.kind, {**submission.asked, "precision": precision}, source)
         job_id = new_job_id()
         inputs = tuple(_describe(job_id, picture) for picture in submission.pictures)
         warnings = [*notes, *(note for picture in submission.pictures for note in picture.warnings)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
 from shared.catalog import find_model
 from shared.domain.errors import RequestError
 from shared.domain.precision import Precision
 from shared.planner import GIB, Budget, GpuSpec, ResidencyPlan, Transfer, Wanted, best_precision, plan
+from shared.planner.report import plan_report
 
 EXIT_DOES_NOT_FIT: Final = 1
 _GB: Final = 1e9
@@ -39,29 +39,13 @@ def run_plan(
     except RequestError as error:
         print(json.dumps({"error": error.message}) if as_json else error.message, file=sys.stderr)
         return EXIT_DOES_NOT_FIT
-    print(json.dumps(to_json(made)) if as_json else to_text(made, budget))
+    print(plan_report(made).model_dump_json() if as_json else to_text(made, budget))
     return 0
 
 
 def host_memory_bytes() -> int:
     """Return the memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def to_json(made: ResidencyPlan) -> dict[str, Any]:
-    """Return the plan as an object; sizes in bytes, times in seconds."""
-    return {
-        "precision": made.precision,
-        "warm": [str(key) for key in made.warm],
-        "transfers": [_transfer_json(transfer) for transfer in made.transfers],
-        "new_prompt": _transfer_json(made.encoders) if made.encoders else None,
-        "layout": asdict(made.layout),
-        "sizes": asdict(made.sizes),
-        "peak_bytes": made.peak_bytes,
-        "usable_bytes": made.usable_bytes,
-        "pinned_bytes": made.pinned_bytes,
-        "reason": made.reason,
-    }
 
 
 def to_text(made: ResidencyPlan, budget: Budget) -> str:
@@ -81,10 +65,6 @@ def to_text(made: ResidencyPlan, budget: Budget) -> str:
         rate = budget.link_bytes_per_second / _GB
         lines.append(f"  host       {made.pinned_bytes / GIB:.1f} GiB pinned; times at {rate:g} GB/s, not measured")
     return "\n".join((*lines, f"  why        {made.reason}"))
-
-
-def _transfer_json(transfer: Transfer) -> dict[str, Any]:
-    return {**asdict(transfer), "key": str(transfer.key)}
 
 
 def _transfer_text(transfer: Transfer) -> str:

@@ -33,5 +33,6 @@ class ResidencyKey:
     adapter: str | None = None
 
     def __str__(self) -> str:
-        """Return ``model:precision`` or ``model:precision:adapter``, as it is stored and shown."""
-        return ":".join((self.model, self.precision.value, *((self.adapter,) if self.adapter else ())))
+        """Return ``model``, ``model:compact`` or ``model+adapter:compact``, as it is stored and shown."""
+        name = f"{self.model}+{self.adapter}" if self.adapter else self.model
+        return name if self.precision is Precision.EXACT else f"{name}:{self.precision}"

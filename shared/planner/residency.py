@@ -162,4 +162,4 @@ def _keys(models: Iterable[str], precision: Precision) -> list[ResidencyKey]:
 
 
 def _spec_name(key: ResidencyKey) -> str:
-    return f"{key.model}+{key.adapter}" if key.adapter else key.model
+    return str(ResidencyKey(key.model, adapter=key.adapter))

@@ -29,7 +29,7 @@ def test_a_faster_link_makes_the_switch_cheaper():
         for rate in ("25", "50")
     ]
     assert made[0]["transfers"][0]["seconds"] == pytest.approx(2 * made[1]["transfers"][0]["seconds"], rel=0.01)
-    assert made[0]["transfers"][0]["key"] == "kontext:exact"
+    assert made[0]["transfers"][0]["residency"] == "kontext"
 
 
 def test_without_a_precision_the_best_one_that_fits_is_chosen():

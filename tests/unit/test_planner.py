@@ -111,7 +111,7 @@ class TestCardsPeopleHave:
         made = plan(specs, card(80), Wanted(models=("dev", "dev+ip-adapter"), precision=Precision.EXACT))
         # Then both are planned for, under different keys
         assert made.warm == (ResidencyKey("dev"), ResidencyKey("dev", adapter="ip-adapter"))
-        assert str(made.warm[1]) == "dev:exact:ip-adapter"
+        assert str(made.warm[1]) == "dev+ip-adapter"
 
     def test_what_is_there_stays_and_the_least_recently_used_goes(self):
         # Given a card for two, and two models on it

@@ -49,6 +49,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         context = context or SilentContext()
         spec = find_model(options.get("model", "demo"))
         params = _resolve(spec, prompt, options)
+        self._store.check_precision(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
         pipeline = self._store.get(spec)

@@ -12,9 +12,11 @@ import transformers
 from diffusers import AutoencoderKL
 
 from shared.catalog import CATALOG
-from shared.domain.errors import ModelUnavailable
+from shared.domain.errors import CapabilityError, ModelUnavailable
 from shared.domain.model import PipelineSpec
+from shared.domain.precision import Precision
 from worker.pipelines.device import CUDA_RESERVE_BYTES, Device
+from worker.pipelines.planning import machine_budget, refusals
 from worker.pipelines.weights import Weights
 
 log = structlog.get_logger(__name__)
@@ -38,13 +40,27 @@ class PipelineStore:
     forces that (``on``) or forbids it (``off``).
     """
 
-    def __init__(self, weights: Weights, device: Device, cpu_offload: str = "auto") -> None:
+    def __init__(
+        self, weights: Weights, device: Device, cpu_offload: str = "auto", link_gb_per_second: float = 25.0
+    ) -> None:
         self._cpu_offload = cpu_offload
+        self._budget = machine_budget(device, link_gb_per_second)
         self._pipelines: dict[str, Pipeline] = {}
         self._shared: dict[str, dict[str, Any]] = {}
         self._placed: str | None = None
         self.device = device
         self.weights = weights
+
+    def check_precision(self, spec: PipelineSpec, precision: Precision) -> None:
+        """Return if a model can run at this precision here.
+
+        Raises:
+          CapabilityError: it cannot; the message says why.
+        """
+        refused = refusals(spec, self.device, self._budget)
+        offloads = precision is Precision.EXACT and self._cpu_offload != "off"
+        if precision in refused and not offloads:
+            raise CapabilityError(refused[precision], field="precision")
 
     def get(self, spec: PipelineSpec) -> Pipeline:
         """Return the pipeline of a model, ready to be called.
