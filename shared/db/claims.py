@@ -1,7 +1,8 @@
 """A worker's hold on a job: claim, heartbeat, publish or give back; and the rescue of dead workers' jobs.
 
 Every write after the claim is guarded by id, attempt, owner and ``running``. A write that matches no row means
-that somebody else took the job over: the caller must stop and delete its own files.
+that somebody else took the job over: the caller must stop and delete its own files. A write that would undo an
+accepted cancel (``succeed``, ``retry``, ``release``) is refused in the same way: the caller then calls ``cancel``.
 """
 
 from __future__ import annotations
@@ -89,10 +90,14 @@ class ClaimRepository:
         warnings: Sequence[str],
         accelerations: Sequence[Acceleration] = (),
     ) -> bool:
-        """Publish the pictures; their files must be durable already. ``False`` when the claim is lost."""
+        """Publish the pictures; their files must be durable already. ``False`` when refused.
+
+        Calling it again after an error is safe, also when the first call did commit.
+        """
         values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
         values["accelerations"] = [asdict(item) for item in accelerations]
-        return self._move(claim, values, outcome=Edge.FINISH, images=images)
+        moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
+        return moved or self._succeeded(claim)
 
     def fail(self, claim: Claim, error: JobError, timings: Timings) -> bool:
         """End the job in an error; ``False`` when the claim is lost."""
@@ -104,13 +109,13 @@ class ClaimRepository:
         return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
-        """Put the job back for another try after ``delay``; ``False`` when the claim is lost."""
+        """Put the job back for another try after ``delay``; ``False`` when refused."""
         values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
-        return self._move(claim, values, outcome=Edge.RETRY, error=error)
+        return self._move(claim, values, unless_cancelled=True, outcome=Edge.RETRY, error=error)
 
     def release(self, claim: Claim) -> bool:
-        """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost."""
-        return self._move(claim, _queued_again(), outcome=Edge.RELEASE)
+        """Hand the job back untouched, for a worker that shuts down; ``False`` when refused."""
+        return self._move(claim, _queued_again(), unless_cancelled=True, outcome=Edge.RELEASE)
 
     def rescue_others(self, lane: Lane, owner: str) -> list[str]:
         """Take back every running job of a lane whose owner is not ``owner``.
@@ -148,11 +153,14 @@ class ClaimRepository:
         values: dict[str, Any],
         *,
         durable: bool = True,
+        unless_cancelled: bool = False,
         outcome: Edge | None = None,
         error: JobError | None = None,
         images: Sequence[JobImage] = (),
     ) -> bool:
         statement = update(JobRow).where(_held(claim)).values(status_seq=JobRow.status_seq + 1, **values)
+        if unless_cancelled:
+            statement = statement.where(JobRow.cancel_requested_at.is_(None))
         with self._database.write(durable=durable) as connection:
             if connection.execute(statement).rowcount == 0:
                 return False
@@ -162,6 +170,13 @@ class ClaimRepository:
             if outcome is not None:
                 self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
         return True
+
+    def _succeeded(self, claim: Claim) -> bool:
+        query = select(JobRow.id).where(
+            JobRow.id == claim.job_id, JobRow.attempt == claim.attempt, JobRow.status == JobStatus.SUCCEEDED
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
 
     def _rescue(self, condition: ColumnElement[bool]) -> list[str]:
         query = select(JobRow.id, JobRow.attempt, JobRow.crashes, JobRow.cancel_requested_at).where(
