@@ -126,6 +126,11 @@ class WorkerSettings(CoreSettings):
         gt=0,
         description="pinned host memory to card, for the planner's switch costs; 50 for PCIe 5.0 x16",
     )
+    prompt_cache_bytes: int = Field(
+        default=512 * 2**20,
+        ge=0,
+        description="host memory for prompt embeddings; a prompt of FLUX.1 takes up to 4.2 MB",
+    )
     warm_models: bool = Field(default=True, description="load the default generate and edit models at start")
     max_attempts: int = Field(
         default=3, ge=1, description="tries of a job whose error may go away; crashes are counted apart"

@@ -30,6 +30,7 @@ def make_store(settings: WorkerSettings) -> PipelineStore:
         pick_device(settings.device),
         cpu_offload=settings.cpu_offload,
         link_gb_per_second=settings.link_gb_per_second,
+        prompt_cache_bytes=settings.prompt_cache_bytes,
     )
 
 
