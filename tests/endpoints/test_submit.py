@@ -75,7 +75,7 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
             "height": 256,
             "seed": seed,
             "num_images": 1,
-        "precision": "exact",
+            "precision": "exact",
         },
         "job_class": "normal",
         "priority": 0,
