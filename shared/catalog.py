@@ -1,6 +1,7 @@
 """Every model this server knows, as data. Adding a FLUX checkpoint means adding a row here.
 
-Sizes in bytes are parameter counts of the published configurations times two (bfloat16); defaults are
+Sizes in bytes are parameter counts of the published configurations times two (bfloat16), checked by a test
+that builds the classes without weights; defaults are
 the signatures of diffusers 0.42 (``FluxPipeline``, ``FluxKontextPipeline``, ``FluxFillPipeline``) and
 the model cards.
 """
@@ -11,15 +12,40 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from shared.adapters import ADAPTERS, FLUX_IP_ADAPTER, SD15_IP_ADAPTER, SDXL_IP_ADAPTER
+from shared.domain.adapter import IPAdapterSpec
 from shared.domain.errors import UnknownModel
-from shared.domain.model import ModelLimits, PipelineSpec
+from shared.domain.model import ModelCapabilities, ModelFamily, ModelLimits, PipelineSpec
 from shared.domain.params import JobKind
+from shared.domain.samplers import SAMPLERS
 
 
 def _flux_bytes(transformer: int) -> Mapping[str, int]:
     shared = {"text_encoder_2": 9_524_621_312, "text_encoder": 246_120_960, "vae": 167_639_366}
     return MappingProxyType({"transformer": transformer, **shared})
 
+
+def _stable_diffusion_files(*networks: str) -> tuple[str, ...]:
+    """Return what to fetch of a repository that also holds pickles, single-file checkpoints and other frameworks."""
+    weights = ("config.json", "diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors")
+    networks = ("text_encoder", "unet", "vae", *networks)
+    return (
+        "model_index.json",
+        "scheduler/*",
+        "tokenizer*/*",
+        "feature_extractor/*",
+        *(f"{network}/{name}" for network in networks for name in weights),
+    )
+
+
+def _demo_bytes(transformer: int) -> Mapping[str, int]:
+    shared = {"text_encoder_2": 760_320, "text_encoder": 717_824, "vae": 1_691_430}
+    return MappingProxyType({"transformer": transformer, **shared})
+
+
+_FLUX_MODULATION_BYTES: Final = 6_494_896_128
+_DEMO_MODULATION_BYTES: Final = 1_254_912
+_FLUX_STRENGTH: Final = 0.6
 
 _NON_COMMERCIAL: Final = "FLUX.1 [dev] Non-Commercial License"
 _DEMO_LIMITS: Final = ModelLimits(min_side=64, max_side=1024, max_pixels=768 * 768)
@@ -38,7 +64,9 @@ _SPECS: Final = (
         guidance_scale=0.0,
         uses_guidance=False,
         max_sequence_length=256,
+        capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
         component_bytes=_flux_bytes(23_782_357_120),
+        modulation_bytes=_FLUX_MODULATION_BYTES,
         example_prompts=("a red fox asleep in fresh snow, soft morning light, 35mm photograph",),
     ),
     PipelineSpec(
@@ -55,7 +83,9 @@ _SPECS: Final = (
         guidance_scale=3.5,
         uses_guidance=True,
         max_sequence_length=512,
+        capabilities=ModelCapabilities(strength=_FLUX_STRENGTH, ip_adapter=FLUX_IP_ADAPTER),
         component_bytes=_flux_bytes(23_802_816_640),
+        modulation_bytes=_FLUX_MODULATION_BYTES,
         example_prompts=("portrait of an old clockmaker at his bench, window light, shallow focus",),
     ),
     PipelineSpec(
@@ -73,6 +103,7 @@ _SPECS: Final = (
         uses_guidance=True,
         max_sequence_length=512,
         component_bytes=_flux_bytes(23_802_816_640),
+        modulation_bytes=_FLUX_MODULATION_BYTES,
         example_prompts=("make it a snowy winter evening, keep the house as it is",),
     ),
     PipelineSpec(
@@ -91,7 +122,62 @@ _SPECS: Final = (
         max_sequence_length=512,
         limits=ModelLimits(max_guidance_scale=100.0),
         component_bytes=_flux_bytes(23_804_782_720),
+        modulation_bytes=_FLUX_MODULATION_BYTES,
         example_prompts=("a wooden bench under the tree",),
+    ),
+    PipelineSpec(
+        model="sd15",
+        kind=JobKind.GENERATE,
+        title="Stable Diffusion 1.5",
+        pipeline_class="StableDiffusionPipeline",
+        repo_id="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        family=ModelFamily.STABLE_DIFFUSION,
+        files=_stable_diffusion_files(),
+        variant="fp16",
+        unused_components=("safety_checker",),
+        components_from="sd15",
+        licence="CreativeML Open RAIL-M",
+        native_side=512,
+        num_inference_steps=30,
+        guidance_scale=7.5,
+        uses_guidance=True,
+        max_sequence_length=77,
+        limits=ModelLimits(max_num_inference_steps=100, max_side=1024, max_pixels=1024 * 1024),
+        capabilities=ModelCapabilities(
+            negative_prompt=True, samplers=SAMPLERS, strength=0.8, ip_adapter=SD15_IP_ADAPTER
+        ),
+        component_bytes=MappingProxyType({"unet": 1_719_041_928, "text_encoder": 246_120_960, "vae": 167_307_726}),
+        example_prompts=("a watercolour of a lighthouse in a storm",),
+    ),
+    PipelineSpec(
+        model="sdxl",
+        kind=JobKind.GENERATE,
+        title="Stable Diffusion XL",
+        pipeline_class="StableDiffusionXLPipeline",
+        repo_id="stabilityai/stable-diffusion-xl-base-1.0",
+        family=ModelFamily.STABLE_DIFFUSION_XL,
+        files=_stable_diffusion_files("text_encoder_2"),
+        variant="fp16",
+        components_from="sdxl",
+        licence="CreativeML Open RAIL++-M",
+        native_side=1024,
+        num_inference_steps=30,
+        guidance_scale=5.0,
+        uses_guidance=True,
+        max_sequence_length=77,
+        limits=ModelLimits(max_num_inference_steps=100, max_pixels=1536 * 1536),
+        capabilities=ModelCapabilities(
+            negative_prompt=True, samplers=SAMPLERS, strength=0.3, ip_adapter=SDXL_IP_ADAPTER
+        ),
+        component_bytes=MappingProxyType(
+            {
+                "unet": 5_134_927_368,
+                "text_encoder": 246_120_960,
+                "text_encoder_2": 1_389_319_680,
+                "vae": 167_307_726,
+            }
+        ),
+        example_prompts=("a cosy reading corner in an attic, rain on the window, detailed illustration",),
     ),
     PipelineSpec(
         model="demo",
@@ -107,6 +193,9 @@ _SPECS: Final = (
         uses_guidance=False,
         max_sequence_length=24,
         limits=_DEMO_LIMITS,
+        capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
+        component_bytes=_demo_bytes(4_650_112),
+        modulation_bytes=_DEMO_MODULATION_BYTES,
         example_prompts=(
             "a large red circle in the center on a blue background",
             "a small yellow triangle in the top left on a purple background",
@@ -128,6 +217,8 @@ _SPECS: Final = (
         uses_guidance=True,
         max_sequence_length=24,
         limits=_DEMO_LIMITS,
+        component_bytes=_demo_bytes(4_748_928),
+        modulation_bytes=_DEMO_MODULATION_BYTES,
         example_prompts=(
             "make it green",
             "make the background yellow",
@@ -151,6 +242,8 @@ _SPECS: Final = (
         uses_guidance=True,
         max_sequence_length=24,
         limits=_DEMO_LIMITS,
+        component_bytes=_demo_bytes(4_830_848),
+        modulation_bytes=_DEMO_MODULATION_BYTES,
         example_prompts=(
             "a large red circle in the center on a blue background",
             "a small green diamond in the bottom right on a white background",
@@ -182,3 +275,13 @@ def find_model(name: str) -> PipelineSpec:
     raise UnknownModel(
         f"There is no model {name!r}. Use one of: {', '.join(CATALOG)}.", field="model", known=list(CATALOG)
     )
+
+
+def find_download(name: str) -> PipelineSpec | IPAdapterSpec:
+    """Return the model or the adapter that `flux-image pull` is asked for.
+
+    Raises:
+      UnknownModel: there is neither; the message lists the models.
+    """
+    adapter = ADAPTERS.get(name.strip().lower())
+    return adapter or find_model(name)

@@ -9,12 +9,18 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.domain.job import JobClassName, Schedule
 from shared.domain.params import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, SIDE_MULTIPLE, JobKind
+from shared.domain.precision import Precision
+from shared.domain.report import PlanReport
 from shared.domain.status import JobStatus, Phase
 
 
 def _require_text(prompt: str) -> str:
     if not prompt.strip():
         raise ValueError("the prompt is empty")
+    return _require_storable(prompt)
+
+
+def _require_storable(prompt: str) -> str:
     if "\x00" in prompt:
         raise ValueError("the prompt holds a NUL character")
     return prompt
@@ -43,6 +49,23 @@ Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False, description="distil
 Side = Annotated[int, Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels, a multiple of 16")]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="image i uses seed + i; unset: drawn by the server")]
 Priority = Annotated[int, Field(ge=-100, le=100, description="lower goes first within a class, like nice")]
+Sampler = Annotated[
+    str, Field(min_length=1, max_length=64, description="see GET /api/models", examples=["DPM++ 2M Karras"])
+]
+NegativePrompt = Annotated[
+    str,
+    Field(max_length=MAX_PROMPT_CHARACTERS, description="what to keep out; for models that have it"),
+    AfterValidator(_require_storable),
+]
+Strength = Annotated[
+    float, Field(gt=0, le=1, allow_inf_nan=False, description="how much of `image` is repainted; 1: all of it")
+]
+IPAdapterScale = Annotated[
+    float, Field(ge=0, le=1, allow_inf_nan=False, description="how much `reference` counts; 0: not at all")
+]
+AskedPrecision = Annotated[
+    Precision | None, Field(strict=False, description="exact, balanced (8 bits) or compact (4); unset: the worker's")
+]
 NumImages = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 
@@ -67,9 +90,19 @@ class ScheduleFields(BaseModel):
 
 
 _NOT_PARAMS: Final = {"model", *ScheduleFields.model_fields}
+_FILES: Final = {"file", "image", "mask", "reference"}
 
 
-class TextGenerateRequest(ScheduleFields):
+class ConditioningFields(BaseModel):
+    """What some models can do beside painting from words, see ``capabilities`` in GET /api/models."""
+
+    negative_prompt: NegativePrompt | None = None
+    sampler: Sampler | None = None
+    strength: Strength | None = None
+    ip_adapter_scale: IPAdapterScale | None = None
+
+
+class TextGenerateRequest(ConditioningFields, ScheduleFields):
     """Text to image. The defaults are FLUX.1 [schnell]'s; a field left out takes the chosen model's own."""
 
     model_config = ConfigDict(
@@ -90,6 +123,7 @@ class TextGenerateRequest(ScheduleFields):
     height: Side = 1024
     seed: Seed | None = None
     num_images: NumImages = 1
+    precision: AskedPrecision = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
@@ -109,11 +143,12 @@ class UploadRequest(ScheduleFields):
     height: Side | None = None
     seed: Seed | None = None
     num_images: NumImages | None = None
+    precision: AskedPrecision = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
         """Return only what the caller set, without the model and the files."""
-        return self.model_dump(exclude_none=True, include=set(UploadRequest.model_fields) - _NOT_PARAMS)
+        return self.model_dump(exclude_none=True, exclude=_NOT_PARAMS | _FILES)
 
 
 class RescheduleRequest(ScheduleFields):
@@ -182,6 +217,13 @@ class TimingsRead(BaseModel):
     run_seconds: float | None
 
 
+class AccelerationRead(BaseModel):
+    """What made the job faster or smaller than the plain pipeline; ``lossless`` when it changes no bit."""
+
+    name: str
+    lossless: bool
+
+
 class AttemptRead(BaseModel):
     """One run of the job; ``outcome`` is how it ended, ``null`` while it runs."""
 
@@ -215,6 +257,7 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
         "height": 256,
         "seed": 7,
         "num_images": 1,
+        "precision": "exact",
     },
     "job_class": "normal",
     "priority": 0,
@@ -250,6 +293,7 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
         }
     ],
     "timings": {"queue_wait_seconds": 0.02, "load_seconds": 0.0, "run_seconds": 1.2},
+    "accelerations": [],
     "warnings": [],
     "cancel_requested": False,
     "created_at": "2026-01-01T12:00:00Z",
@@ -290,6 +334,7 @@ class JobRead(BaseModel):
     inputs: list[InputRead]
     images: list[ImageRead]
     timings: TimingsRead
+    accelerations: list[AccelerationRead]
     warnings: list[str]
     cancel_requested: bool
     created_at: datetime
@@ -326,6 +371,15 @@ class CancelledRead(BaseModel):
     cancelled: int
 
 
+class CapabilitiesRead(BaseModel):
+    """What a generate job may ask of a model beside words and a size."""
+
+    negative_prompt: bool
+    samplers: list[str]
+    image: bool
+    reference: bool
+
+
 class ModelRead(BaseModel):
     """One model of the catalog and whether the worker can run it."""
 
@@ -342,7 +396,11 @@ class ModelRead(BaseModel):
     default: bool
     defaults: dict[str, float]
     limits: dict[str, float]
+    capabilities: CapabilitiesRead
     example_prompts: list[str]
+    precision: Precision | None
+    precision_reason: str
+    refused_precisions: dict[Precision, str]
 
 
 class ModelsRead(BaseModel):
@@ -352,6 +410,7 @@ class ModelsRead(BaseModel):
     defaults: dict[JobKind, str]
     default_reasons: dict[JobKind, str]
     device: str | None
+    plan: PlanReport | None
 
 
 class HealthRead(BaseModel):

@@ -11,6 +11,7 @@ from shared.domain.errors import NotFound
 from shared.domain.job import Job, JobAttempt, JobClassName, JobError, JobImage, Progress
 from shared.domain.status import JobStatus, Phase
 from shared.schemas import (
+    AccelerationRead,
     AttemptRead,
     ErrorRead,
     ImageRead,
@@ -101,7 +102,7 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         status_seq=job.status_seq,
         model=job.model,
         generator=job.generator,
-        params=job.params.model_dump(mode="json", exclude={"kind"}),
+        params=job.params.model_dump(mode="json", exclude={"kind"}, exclude_none=True),
         job_class=JobClassName[job.schedule.job_class.name],
         priority=job.schedule.priority,
         not_before=job.schedule.not_before,
@@ -120,6 +121,7 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
             load_seconds=job.timings.load_seconds,
             run_seconds=job.timings.run_seconds,
         ),
+        accelerations=[AccelerationRead(name=item.name, lossless=item.lossless) for item in job.accelerations],
         warnings=list(job.warnings),
         cancel_requested=job.cancel_requested_at is not None,
         created_at=job.created_at,

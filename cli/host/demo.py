@@ -13,8 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.client import FluxImageClient, FluxImageError, JobNotSucceeded
 from cli.host.data_dir_lock import DataDirInUse
+from cli.host.migrate import EXIT_DATABASE
 from cli.host.stack import PortInUse
 from cli.host.up import EXIT_IN_USE, running_stack, wait_until_ready
+from shared.db.migrate import DatabaseUnusable
 from shared.image_grid import image_grid
 from shared.schemas import JobRead
 from shared.settings import HostSettings
@@ -53,6 +55,9 @@ def run_demo(settings: HostSettings, output: Path) -> int:
     except (DataDirInUse, PortInUse) as error:
         print(error, file=sys.stderr)
         return EXIT_IN_USE
+    except DatabaseUnusable as error:
+        print(error, file=sys.stderr)
+        return EXIT_DATABASE
     except (FluxImageError, JobNotSucceeded) as error:
         console.print(f"[red]The demo failed:[/] {error} (logs: {settings.data_dir / 'logs'})")
         return 1

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from shared.db.engine import open_database
-from shared.db.migrate import head_revision, migrate
+import sys
+from typing import Final
+
+from shared.db.migrate import DatabaseUnusable, head_revision
+from shared.db.prepare import prepare_database
 from shared.settings import CoreSettings
 
+EXIT_DATABASE: Final = 4
 
-def run_migrate(settings: CoreSettings) -> None:
-    """Upgrade the database and say where it stands."""
-    database = open_database(settings.resolved_database_url)
-    migrate(database)
-    database.dispose()
+
+def run_migrate(settings: CoreSettings) -> int:
+    """Upgrade the database, say where it stands, and return the exit code."""
+    try:
+        prepare_database(settings)
+    except DatabaseUnusable as error:
+        print(error, file=sys.stderr)
+        return EXIT_DATABASE
     print(f"The database is at schema revision {head_revision()}.")
+    return 0

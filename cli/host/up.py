@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.host.data_dir_lock import DataDirInUse, hold_data_dir
+from cli.host.migrate import EXIT_DATABASE
 from cli.host.stack import PortInUse, Stack, plan_stack
 from cli.host.supervisor import Supervisor
-from shared.db.engine import open_database
-from shared.db.migrate import migrate
+from shared.db.migrate import DatabaseUnusable
+from shared.db.prepare import prepare_database
 from shared.settings import HostSettings
 
 EXIT_IN_USE: Final = 3
@@ -38,6 +39,9 @@ def run_up(settings: HostSettings, *, flower: bool) -> int:
     except (DataDirInUse, PortInUse) as error:
         print(error, file=sys.stderr)
         return EXIT_IN_USE
+    except DatabaseUnusable as error:
+        print(error, file=sys.stderr)
+        return EXIT_DATABASE
     return 0
 
 
@@ -49,12 +53,11 @@ def running_stack(
 
     Raises:
       DataDirInUse, PortInUse: something else is there already; nothing was started.
+      DatabaseUnusable: the database is damaged, lost or of a newer version; nothing was started.
     """
     with hold_data_dir(settings.data_dir, settings.run_dir):
         stack = plan_stack(settings, flower=flower)
-        database = open_database(settings.resolved_database_url)
-        migrate(database)
-        database.dispose()
+        prepare_database(settings)
         supervisor = Supervisor(stack.parts, say)
         supervisor.listen_to_signals()
         try:

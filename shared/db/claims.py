@@ -1,23 +1,25 @@
 """A worker's hold on a job: claim, heartbeat, publish or give back; and the rescue of dead workers' jobs.
 
 Every write after the claim is guarded by id, attempt, owner and ``running``. A write that matches no row means
-that somebody else took the job over: the caller must stop and delete its own files.
+that somebody else took the job over: the caller must stop and delete its own files. A write that would undo an
+accepted cancel (``succeed``, ``retry``, ``release``) is refused in the same way: the caller then calls ``cancel``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
+from shared.db.claim_order import pick_next
 from shared.db.engine import Database
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
+from shared.domain.acceleration import Acceleration
 from shared.domain.errors import WorkerCrashed
 from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
 from shared.domain.status import Edge, JobStatus, Phase
@@ -40,35 +42,19 @@ class ClaimRepository:
         self._database = database
         self._clock = clock
 
-    def claim(self, lane: Lane, owner: str, lease: timedelta) -> Job | None:
-        """Take the best queued job of a lane: class, then priority (lower first, like nice), then age."""
+    def claim(self, lane: Lane, owner: str, lease: timedelta, resident: Set[str] = frozenset()) -> Job | None:
+        """Take the best queued job of a lane: class, priority (lower first, like nice), loaded already, age.
+
+        ``resident`` holds the residency keys of what the worker has loaded; see ``shared.domain.residency`` for how
+        far they count.
+        """
         now = self._clock()
-        candidate = aliased(JobRow)
-        best = (
-            select(candidate.id)
-            .where(is_due(lane, now, candidate))
-            .order_by(*claim_order(candidate))
-            .limit(1)
-            .scalar_subquery()
-        )
-        statement = (
-            update(JobRow)
-            .where(JobRow.id == best, JobRow.status == JobStatus.QUEUED)
-            .values(
-                status=JobStatus.RUNNING,
-                phase=Phase.LOADING,
-                status_seq=JobRow.status_seq + 1,
-                attempt=JobRow.attempt + 1,
-                owner=owner,
-                lease_expires_at=now + lease,
-                started_at=now,
-            )
-            .returning(*JOB_COLUMNS)
-        )
+        taken = {"claimant": owner, "now": now, "lease_until": now + lease}
         with self._database.write(durable=False) as connection:
-            row = connection.execute(statement).one_or_none()
-            if row is None:
+            job_id = pick_next(connection, lane, resident, now)
+            if job_id is None:
                 return None
+            row = connection.execute(_CLAIM, {"job_id": job_id, **taken}).one()
             connection.execute(
                 insert(AttemptRow).values(job_id=row.id, attempt=row.attempt, owner=owner, started_at=now)
             )
@@ -96,10 +82,22 @@ class ClaimRepository:
         """Record what the run is doing now; ``False`` when the claim is lost."""
         return self._move(claim, {"phase": phase}, durable=False)
 
-    def succeed(self, claim: Claim, images: Sequence[JobImage], timings: Timings, warnings: Sequence[str]) -> bool:
-        """Publish the pictures; their files must be durable already. ``False`` when the claim is lost."""
+    def succeed(
+        self,
+        claim: Claim,
+        images: Sequence[JobImage],
+        timings: Timings,
+        warnings: Sequence[str],
+        accelerations: Sequence[Acceleration] = (),
+    ) -> bool:
+        """Publish the pictures; their files must be durable already. ``False`` when refused.
+
+        Calling it again after an error is safe, also when the first call did commit.
+        """
         values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
-        return self._move(claim, values, outcome=Edge.FINISH, images=images)
+        values["accelerations"] = [asdict(item) for item in accelerations]
+        moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
+        return moved or self._succeeded(claim)
 
     def fail(self, claim: Claim, error: JobError, timings: Timings) -> bool:
         """End the job in an error; ``False`` when the claim is lost."""
@@ -111,17 +109,17 @@ class ClaimRepository:
         return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
-        """Put the job back for another try after ``delay``; ``False`` when the claim is lost.
+        """Put the job back for another try after ``delay``; ``False`` when refused.
 
         A wait that the other side asked for is no failed try and spends none of the job's budget.
         """
         spent = int(error.retry_after_seconds is None)
         values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + spent}
-        return self._move(claim, values, outcome=Edge.RETRY, error=error)
+        return self._move(claim, values, unless_cancelled=True, outcome=Edge.RETRY, error=error)
 
     def release(self, claim: Claim) -> bool:
-        """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost."""
-        return self._move(claim, _queued_again(), outcome=Edge.RELEASE)
+        """Hand the job back untouched, for a worker that shuts down; ``False`` when refused."""
+        return self._move(claim, _queued_again(), unless_cancelled=True, outcome=Edge.RELEASE)
 
     def rescue_others(self, lane: Lane, owner: str) -> list[str]:
         """Take back every running job of a lane whose owner is not ``owner``.
@@ -159,11 +157,14 @@ class ClaimRepository:
         values: dict[str, Any],
         *,
         durable: bool = True,
+        unless_cancelled: bool = False,
         outcome: Edge | None = None,
         error: JobError | None = None,
         images: Sequence[JobImage] = (),
     ) -> bool:
         statement = update(JobRow).where(_held(claim)).values(status_seq=JobRow.status_seq + 1, **values)
+        if unless_cancelled:
+            statement = statement.where(JobRow.cancel_requested_at.is_(None))
         with self._database.write(durable=durable) as connection:
             if connection.execute(statement).rowcount == 0:
                 return False
@@ -173,6 +174,13 @@ class ClaimRepository:
             if outcome is not None:
                 self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
         return True
+
+    def _succeeded(self, claim: Claim) -> bool:
+        query = select(JobRow.id).where(
+            JobRow.id == claim.job_id, JobRow.attempt == claim.attempt, JobRow.status == JobStatus.SUCCEEDED
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
 
     def _rescue(self, condition: ColumnElement[bool]) -> list[str]:
         query = select(JobRow.id, JobRow.attempt, JobRow.crashes, JobRow.cancel_requested_at).where(
@@ -256,3 +264,20 @@ def _image_row(claim: Claim, image: JobImage, now: datetime) -> dict[str, Any]:
         "sha256": image.sha256,
         "created_at": now,
     }
+
+
+# Built once: SQLAlchemy takes longer to build this statement than SQLite to run it.
+_CLAIM: Final = (
+    update(JobRow)
+    .where(JobRow.id == bindparam("job_id"), JobRow.status == JobStatus.QUEUED)
+    .values(
+        status=JobStatus.RUNNING,
+        phase=Phase.LOADING,
+        status_seq=JobRow.status_seq + 1,
+        attempt=JobRow.attempt + 1,
+        owner=bindparam("claimant"),
+        lease_expires_at=bindparam("lease_until"),
+        started_at=bindparam("now"),
+    )
+    .returning(*JOB_COLUMNS)
+)

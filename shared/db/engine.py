@@ -32,6 +32,10 @@ _ON_CONNECT: Final = (
 )
 
 
+class BrokenReference(RuntimeError):
+    """A change of the schema would leave rows that refer to nothing."""
+
+
 class Database:
     """Hands out short transactions. Create it after a fork, never before."""
 
@@ -54,6 +58,31 @@ class Database:
         engine = self.engine.execution_options(write="FULL" if durable else "NORMAL")
         with engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def rebuild(self) -> Iterator[Connection]:
+        """Open a durable write transaction in which tables may be made anew, as migrations of SQLite do.
+
+        Dropping a table deletes its rows first, and that cascades; so foreign keys are off meanwhile, which SQLite
+        allows only outside of a transaction, and are checked before the commit (https://sqlite.org/lang_altertable.html).
+
+        Raises:
+          BrokenReference: a row refers to one that is gone; nothing was changed.
+        """
+        if self.engine.dialect.name != "sqlite":
+            with self.write() as connection:
+                yield connection
+            return
+        with self.engine.execution_options(write="FULL").connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+                        raise BrokenReference(f"{len(broken)} rows refer to rows that are gone, first: {broken[0]}")
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON")
 
     def dispose(self) -> None:
         """Close all connections."""

@@ -17,6 +17,7 @@ from shared.db.rows import JOB_COLUMNS, load_jobs
 from shared.domain.errors import CapacityError, IdempotencyConflict
 from shared.domain.job import IdempotencyKey, Job, JobImage, JobInput, NewJob
 from shared.domain.params import JobKind
+from shared.domain.residency import residency_key
 from shared.domain.status import TERMINAL_STATUSES, JobStatus
 
 QUEUE_FULL_RETRY_SECONDS: Final = 30
@@ -182,6 +183,8 @@ class JobRepository:
             "deadline": job.schedule.deadline,
             "held": False,
             "model": job.model,
+            "residency": residency_key(job.model, job.params.precision),
+            "bypasses": 0,
             "generator": job.generator,
             "params": job.params.model_dump(mode="json"),
             "warnings": list(job.warnings),

@@ -15,13 +15,25 @@ from shared.db.engine import Database
 from shared.db.models import Base
 
 
-class SchemaMismatch(RuntimeError):
+class DatabaseUnusable(RuntimeError):
+    """This version cannot work with the database as it is; the message says what to do."""
+
+
+class SchemaMismatch(DatabaseUnusable):
     """The database is not at the revision this version works with."""
 
 
 def migrate(database: Database) -> None:
-    """Upgrade to the newest revision, all in one write transaction."""
-    with database.write() as connection:
+    """Upgrade to the newest revision, all in one write transaction.
+
+    Raises:
+      SchemaMismatch: a newer version made this database; nothing was changed.
+      BrokenReference: rows would refer to nothing afterwards; nothing was changed.
+    """
+    with database.rebuild() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and found not in _known_revisions():
+            raise SchemaMismatch(_mismatch(found))
         command.upgrade(_config(connection), "head")
 
 
@@ -33,17 +45,26 @@ def check_schema(database: Database) -> None:
     """
     with database.read() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
-    wanted = head_revision()
-    if found != wanted:
-        raise SchemaMismatch(
-            f"The database is at schema revision {found or 'none'}, this version needs {wanted}. "
-            "Run `flux-image migrate` (after a backup), or start the version that made this database."
-        )
+    if found != head_revision():
+        raise SchemaMismatch(_mismatch(found))
 
 
 def head_revision() -> str | None:
     """Return the newest revision this version knows."""
     return ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+def _known_revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()}
+
+
+def _mismatch(found: str | None) -> str:
+    remedy = (
+        "Run `flux-image migrate` (after a backup)."
+        if found is None or found in _known_revisions()
+        else "A newer version made it: start that version, or restore a backup of this one into another data directory."
+    )
+    return f"The database is at schema revision {found or 'none'}, this version needs {head_revision()}. {remedy}"
 
 
 def schema_drift(database: Database) -> list[object]:

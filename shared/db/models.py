@@ -52,7 +52,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON, list[str]: JSON}
+    type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON, list[str]: JSON, list[dict[str, Any]]: JSON}
 
 
 _STATUSES = ", ".join(f"'{status.value}'" for status in JobStatus)
@@ -66,6 +66,7 @@ class JobRow(Base):
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         CheckConstraint("(status = 'running') = (owner IS NOT NULL)", name="owner"),
         Index("ix_jobs_claim", "status", "lane", "job_class", "priority", "created_at", "id"),
+        Index("ix_jobs_residency", "status", "lane", "job_class", "priority", "residency", "created_at", "id"),
         Index("ix_jobs_kind_id", "kind", "id"),
     )
 
@@ -89,6 +90,9 @@ class JobRow(Base):
     not_before: Mapped[datetime | None]
     deadline: Mapped[datetime | None]
     held: Mapped[bool] = mapped_column(default=False)
+    residency: Mapped[str] = mapped_column(String(128))
+    bypasses: Mapped[int] = mapped_column(Integer, default=0)
+    first_bypassed_at: Mapped[datetime | None]
     errors: Mapped[int] = mapped_column(Integer, default=0)
     rung_at: Mapped[datetime | None]
     error_code: Mapped[str | None] = mapped_column(String(64))
@@ -97,6 +101,7 @@ class JobRow(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    accelerations: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     load_seconds: Mapped[float | None] = mapped_column(Float)
     run_seconds: Mapped[float | None] = mapped_column(Float)
 

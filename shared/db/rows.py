@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, bindparam, exists, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    or_,
+    select,
+)
 
 from shared.db.mapping import to_job
 from shared.db.models import AttemptRow, ImageRow, InputRow, JobRow, LaneRow
@@ -20,28 +32,35 @@ JOB_COLUMNS = tuple(JobRow.__table__.columns)
 
 def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
     """Attach inputs, images and attempts with one query each, and none where no job can have any."""
-    inputs = _by_job(connection, _INPUTS, [row.id for row in rows if row.kind != JobKind.GENERATE])
+    inputs = _by_job(connection, _INPUTS, [row.id for row in rows if _may_have_inputs(row)])
     images = _by_job(connection, _IMAGES, [row.id for row in rows if row.status == JobStatus.SUCCEEDED])
     attempts = _by_job(connection, _ATTEMPTS, [row.id for row in rows if row.attempt > 0])
     return [to_job(row, inputs[row.id], images[row.id], attempts[row.id]) for row in rows]
 
 
-def is_due(lane: Lane, now: datetime, job: type[JobRow] = JobRow) -> ColumnElement[bool]:
+def is_due(lane: Lane | BindParameter[Any], now: datetime | BindParameter[Any]) -> ColumnElement[bool]:
     """Return the condition for a job that a worker of this lane may claim now."""
     paused = exists().where(LaneRow.lane == lane, LaneRow.paused_at.is_not(None))
     return and_(
-        job.status == JobStatus.QUEUED,
-        job.lane == lane,
-        job.held.is_(False),
-        or_(job.not_before.is_(None), job.not_before <= now),
-        or_(job.deadline.is_(None), job.deadline > now),
+        JobRow.status == JobStatus.QUEUED,
+        JobRow.lane == lane,
+        JobRow.held.is_(False),
+        or_(JobRow.not_before.is_(None), JobRow.not_before <= now),
+        or_(JobRow.deadline.is_(None), JobRow.deadline > now),
         ~paused,
     )
 
 
-def claim_order(job: type[JobRow] = JobRow) -> tuple[Any, ...]:
-    """Return the order in which jobs are claimed: class, priority (lower first), age."""
-    return (job.job_class, job.priority, job.created_at, job.id)
+def claim_order() -> tuple[Any, ...]:
+    """Return the order in which jobs are claimed when nothing is loaded: class, priority (lower first), age."""
+    return (JobRow.job_class, JobRow.priority, JobRow.created_at, JobRow.id)
+
+
+def _may_have_inputs(row: Row[Any]) -> bool:
+    """A generate job has pictures where it has a value that belongs to one."""
+    return row.kind != JobKind.GENERATE or any(
+        row.params.get(name) is not None for name in ("strength", "ip_adapter_scale")
+    )
 
 
 def _by_job(connection: Connection, query: Select[Any], job_ids: Sequence[str]) -> defaultdict[str, list[Row[Any]]]:

@@ -7,6 +7,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from shared.domain.precision import Precision
+
 MAX_PROMPT_CHARACTERS: Final = 4000
 MAX_IMAGES: Final = 8
 MAX_SEED: Final = 2**53 - 1 - MAX_IMAGES
@@ -29,6 +31,8 @@ class InputRole(StrEnum):
 
     IMAGE = "image"
     MASK = "mask"
+    REFERENCE = "reference"
+    """What an image-prompt adapter looks at: the character or style to keep."""
 
 
 class BaseParams(BaseModel):
@@ -43,12 +47,22 @@ class BaseParams(BaseModel):
     height: int = Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels")
     seed: int = Field(ge=0, le=MAX_SEED, description="seed of the first image; image i uses seed + i")
     num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
+    precision: Precision = Precision.EXACT
 
 
 class GenerateParams(BaseParams):
-    """Text to image."""
+    """Text to image, from an init picture (input ``image``) or towards a picture (input ``reference``) where asked.
+
+    The optional fields are unset where the model has no such thing or the job no such picture.
+    """
 
     kind: Literal[JobKind.GENERATE] = JobKind.GENERATE
+    negative_prompt: str | None = Field(default=None, max_length=MAX_PROMPT_CHARACTERS)
+    sampler: str | None = None
+    strength: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    """Share of the denoising that an init picture goes through: 1 keeps nothing of it."""
+    ip_adapter_scale: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    """How much the reference picture counts beside the words; 0: not at all."""
 
 
 class EditParams(BaseParams):

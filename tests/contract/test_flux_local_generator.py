@@ -79,7 +79,7 @@ class TestResult:
     def test_the_context_hears_of_every_phase_step_and_picture_in_order(self, generator):
         context = RecordingContext()
         generator.generate("a red circle", context=context, **FAST, num_images=2)
-        image = [Phase.DENOISING, (1, 2), (2, 2), Phase.DECODING, Phase.SAVING]
+        image = [Phase.DENOISING, (1, 2), (2, 2), Phase.DECODING]
         assert context.events == [
             Phase.LOADING, Phase.ENCODING, *image, ("image", 0), *image, ("image", 1)
         ]  # fmt: skip
@@ -120,6 +120,34 @@ class TestPictures:
         with pytest.raises(MediaError) as refused:
             generator.generate("make it green", **options)
         assert refused.value.details["field"] == field
+
+
+class TestPictureToStartFrom:
+    BASE = {**FAST, "num_inference_steps": 4}
+
+    def test_the_less_strength_the_more_of_the_picture_is_left(self, generator):
+        # Given a picture, when it is repainted with little and with much strength
+        faint, strong = (
+            generator.generate("a blue square", image=RED, strength=strength, **self.BASE)[0]
+            for strength in (0.25, 1.0)
+        )
+        # Then the first is nearer to it
+        distances = [np.abs(np.asarray(image, int) - np.asarray(RED, int)).mean() for image in (faint, strong)]
+        assert distances[0] < distances[1] / 2
+
+    def test_only_the_steps_that_run_are_counted(self, generator):
+        context = RecordingContext()
+        generator.generate("a blue square", image=RED, strength=0.5, context=context, **self.BASE)
+        assert [event for event in context.events if isinstance(event, tuple)] == [(1, 2), (2, 2), ("image", 0)]
+
+    def test_it_leaves_the_plain_pipeline_as_it_was(self, generator):
+        before = generator.generate("a red circle", **FAST)[0]
+        generator.generate("a blue square", image=RED, **self.BASE)
+        assert same(before, generator.generate("a red circle", **FAST)[0])
+
+    def test_a_picture_of_another_size_is_scaled(self, generator):
+        wide = Image.new("RGB", (200, 50), "red")
+        assert generator.generate("x", image=wide, **self.BASE)[0].size == (64, 64)
 
 
 class TestRefusals:

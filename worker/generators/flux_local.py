@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, Unpack
 
 import torch
 from PIL import Image
 
 from shared.catalog import find_model
-from shared.domain.capabilities import fit_size, resolve
-from shared.domain.errors import MediaError, OutOfMemory
+from shared.domain.capabilities import fit_size
+from shared.domain.errors import CapabilityError, MediaError, OutOfMemory
 from shared.domain.model import PipelineSpec
-from shared.domain.params import BaseParams, JobKind
+from shared.domain.params import BaseParams, JobKind, JobParams
+from shared.domain.residency import residency_key
 from shared.domain.status import Phase
 from worker.demo.vocabulary import unknown_words
 from worker.generators.interface import (
@@ -20,9 +22,13 @@ from worker.generators.interface import (
     ImageGeneratorInterface,
     SilentContext,
 )
+from worker.generators.options import resolve_options
+from worker.pipelines.assemble import IMAGE_TO_IMAGE, assemble
 from worker.pipelines.decode import decode_latents
 from worker.pipelines.device import StepPacer, free_cached_memory
-from worker.pipelines.store import Pipeline, PipelineStore
+from worker.pipelines.loader import LoadedPipeline, Pipeline
+from worker.pipelines.prompt_cache import PromptEmbeds, PromptKey
+from worker.pipelines.store import PipelineStore
 
 _MASK_THRESHOLD: Final = 128
 
@@ -37,36 +43,49 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         """Load a model; see ``ImageGeneratorInterface.warm``."""
         self._store.get(find_model(model))
 
+    def resident(self) -> frozenset[str]:
+        """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
+        return frozenset(map(residency_key, self._store.resident_models()))
+
     def generate(
         self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
     ) -> list[Image.Image]:
         """Return the pictures; see ``ImageGeneratorInterface.generate``."""
         context = context or SilentContext()
         spec = find_model(options.get("model", "demo"))
-        params = _resolve(spec, prompt, options)
+        if "reference" in options:
+            raise CapabilityError(
+                "reference: this generator follows words alone; `consistent` follows a picture.",
+                field="reference",
+                limit=None,
+            )
+        params = resolve_options(spec, prompt, options)
+        self._store.check_precision(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
-        pipeline = self._store.get(spec)
+        loaded = self._store.load(spec)
+        runs = _image_to_image(loaded) if spec.kind is JobKind.GENERATE and "image" in pictures else loaded
         try:
-            return self._run(spec, pipeline, params, pictures, context)
+            return self._run(runs, params, pictures, context)
         except torch.OutOfMemoryError as error:
             message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
         finally:
-            pipeline.maybe_free_model_hooks()
+            loaded.pipeline.maybe_free_model_hooks()
         # Outside the except block, so that the traceback no longer holds the tensors.
         free_cached_memory(self._store.device)
         raise OutOfMemory(message, width=params.width, height=params.height)
 
     def _run(
         self,
-        spec: PipelineSpec,
-        pipeline: Pipeline,
+        loaded: LoadedPipeline,
         params: BaseParams,
-        pictures: dict[str, Image.Image],
+        pictures: dict[str, Any],
         context: GenerationContext,
     ) -> list[Image.Image]:
+        spec, pipeline = loaded.spec, loaded.pipeline
         context.on_phase(Phase.ENCODING)
-        embeds = self._encode(spec, pipeline, params.prompt, context)
+        _warn_of_lost_words(spec, pipeline, params.prompt, context)
+        embeds = self._encode(loaded, params)
         images = []
         for index in range(params.num_images):
             context.on_phase(Phase.DENOISING)
@@ -75,23 +94,24 @@ class FluxLocalGenerator(ImageGeneratorInterface):
             image = decode_latents(pipeline, latents, params.width, params.height)
             if spec.kind is JobKind.FILL:
                 image = Image.composite(image, pictures["image"], pictures["mask_image"])
-            context.on_phase(Phase.SAVING)
             context.on_image(index, image)
             images.append(image)
         return images
 
-    @torch.no_grad()
-    def _encode(
-        self, spec: PipelineSpec, pipeline: Pipeline, prompt: str, context: GenerationContext
-    ) -> dict[str, Any]:
-        _warn_of_lost_words(spec, pipeline, prompt, context)
-        prompt_embeds, pooled, _ = pipeline.encode_prompt(
-            prompt=prompt,
-            prompt_2=None,
-            device=self._store.device.torch_device,
-            max_sequence_length=spec.max_sequence_length,
-        )
-        return {"prompt_embeds": prompt_embeds, "pooled_prompt_embeds": pooled}
+    def _encode(self, loaded: LoadedPipeline, params: BaseParams) -> dict[str, Any]:
+        device = self._store.device.torch_device
+        length = loaded.spec.max_sequence_length
+
+        @torch.no_grad()
+        def encode() -> PromptEmbeds:
+            prompt_embeds, pooled, _ = loaded.pipeline.encode_prompt(
+                prompt=params.prompt, prompt_2=None, device=device, max_sequence_length=length
+            )
+            return PromptEmbeds(prompt_embeds, pooled)
+
+        key = PromptKey(f"{loaded.encoders}:{params.precision}", length, params.prompt)
+        embeds = self._store.prompts.get(key, device, encode)
+        return {"prompt_embeds": embeds.prompt_embeds, "pooled_prompt_embeds": embeds.pooled_prompt_embeds}
 
     def _denoise(
         self,
@@ -104,9 +124,9 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     ) -> torch.Tensor:
         pacer = StepPacer(self._store.device)
 
-        def on_step_end(_pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+        def on_step_end(running: Pipeline, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
             pacer.step_done()
-            context.on_step(step + 1, params.num_inference_steps)
+            context.on_step(step + 1, running.num_timesteps)
             return kwargs
 
         if spec.kind is JobKind.EDIT:  # else diffusers snaps to its own list of sizes
@@ -128,20 +148,19 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         return latents
 
 
-def _resolve(spec: PipelineSpec, prompt: str, options: GenerationOptions) -> BaseParams:
-    asked = {key: value for key, value in options.items() if key not in ("model", "image", "mask")}
-    source = options.get("image")
-    return resolve(spec, spec.kind, {"prompt": prompt, **asked}, source.size if source else None).params
+def _image_to_image(loaded: LoadedPipeline) -> LoadedPipeline:
+    """Return the same parts in the pipeline that starts from a picture."""
+    return replace(loaded, pipeline=assemble(IMAGE_TO_IMAGE[loaded.spec.pipeline_class], loaded.pipeline))
 
 
-def _prepare_pictures(spec: PipelineSpec, params: BaseParams, options: GenerationOptions) -> dict[str, Image.Image]:
-    """Return the pipeline's picture arguments, scaled to what the job asks for."""
-    if spec.kind is JobKind.GENERATE:
-        return {}
+def _prepare_pictures(spec: PipelineSpec, params: JobParams, options: GenerationOptions) -> dict[str, Any]:
+    """Return the pipeline's arguments that come of pictures, scaled to what the job asks for."""
     image = options.get("image")
+    size = (params.width, params.height)
+    if params.kind is JobKind.GENERATE:
+        return {"image": _scaled(image, size), "strength": params.strength} if image else {}
     if image is None:
         raise MediaError(f"A {spec.kind.value} job needs an image.", field="image")
-    size = (params.width, params.height)
     if spec.kind is JobKind.EDIT:
         # The source keeps its own shape; only its area is bounded, since every pixel costs tokens.
         return {"image": _scaled(image, fit_size(image.size, spec.limits, size[0] * size[1]))}

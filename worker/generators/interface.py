@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, TypedDict, Unpack
+from typing import Final, Protocol, TypedDict, Unpack, cast
 
 from PIL import Image
 
+from shared.domain.acceleration import Acceleration
+from shared.domain.precision import Precision
+from shared.domain.prompt_config import PromptConfig
 from shared.domain.status import Phase
 
 
@@ -15,9 +18,11 @@ class GenerationOptions(TypedDict, total=False):
 
     model: str
     image: Image.Image
-    """Source picture of an edit or a fill, RGB."""
+    """Source picture of an edit or a fill, or what a generate job starts from instead of noise; RGB."""
     mask: Image.Image
     """Region of a fill, mode L, size of ``image``; white is repainted."""
+    reference: Image.Image
+    """Picture whose character or style a generate job keeps; RGB."""
     width: int
     height: int
     num_inference_steps: int
@@ -25,13 +30,25 @@ class GenerationOptions(TypedDict, total=False):
     seed: int
     """Seed of the first image; image ``i`` uses ``seed + i``."""
     num_images: int
+    precision: Precision
+    negative_prompt: str
+    sampler: str
+    """One of ``shared.domain.samplers.SAMPLERS``."""
+    strength: float
+    """Share of the denoising that ``image`` goes through in a generate job, 0..1."""
+    ip_adapter_scale: float
+    """How much ``reference`` counts, 0..1."""
+
+
+PICTURES: Final = ("image", "mask", "reference")
+"""Options that are pictures; the others, but for ``model``, are parameters of the job."""
 
 
 class GenerationContext(Protocol):
     """How a generator talks to the job it works for. Any method may raise ``JobInterrupted``."""
 
     def on_phase(self, phase: Phase) -> None:
-        """A new part of the work begins."""
+        """A new part of the work begins; ``Phase.SAVING`` is not the generator's to report."""
 
     def on_step(self, step: int, total_steps: int) -> None:
         """Denoising step ``step`` of ``total_steps`` (1-based) of the current image is done."""
@@ -40,10 +57,13 @@ class GenerationContext(Protocol):
         """The current image waits in another server's queue: ``position`` go first (0: it is next)."""
 
     def on_image(self, index: int, image: Image.Image) -> None:
-        """Image ``index`` (0-based) is finished; it is saved before this returns."""
+        """Image ``index`` (0-based) is finished, its pixels on the host; it is saved while the work goes on."""
 
     def warn(self, message: str) -> None:
         """The caller should know this; it does not stop the work."""
+
+    def on_acceleration(self, acceleration: Acceleration) -> None:
+        """The pictures are made with this technique; it is named in the result."""
 
     def raise_if_cancelled(self) -> None:
         """Raise ``JobInterrupted`` when the work should stop."""
@@ -65,6 +85,9 @@ class SilentContext:
         """Ignore."""
 
     def warn(self, message: str) -> None:
+        """Ignore."""
+
+    def on_acceleration(self, acceleration: Acceleration) -> None:
         """Ignore."""
 
     def raise_if_cancelled(self) -> None:
@@ -89,6 +112,25 @@ class ImageGeneratorInterface(ABC):
           RemoteUnavailable, QuotaExceeded, RemoteRefused, RemoteFailed: from a generator on another machine.
         """
 
+    def generate_from(
+        self,
+        config: PromptConfig,
+        *,
+        context: GenerationContext | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> list[Image.Image]:
+        """Return the pictures for a ``PromptConfig``; ``options`` add what it has no word for, or replace its values.
+
+        Raises: what ``generate`` raises.
+        """
+        context = context or SilentContext()
+        if note := config.warning():
+            context.warn(note)
+        if config.enhance_prompt_option:
+            context.warn("enhance_prompt_option: prompts are enhanced where jobs are submitted; this one was not")
+        merged = cast(GenerationOptions, {**config.options(), **options})
+        return self.generate(config.prompt, context=context, **merged)
+
     @abstractmethod
     def warm(self, model: str) -> None:
         """Load a model ahead of its first job.
@@ -96,3 +138,7 @@ class ImageGeneratorInterface(ABC):
         Raises:
           ModelUnavailable: the weights are not there.
         """
+
+    def resident(self) -> frozenset[str]:
+        """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
+        return frozenset()

@@ -42,6 +42,13 @@ class Follower:
             self._works = True
             self._context.on_phase(Phase.DENOISING)
 
+    def finished(self) -> None:
+        """The picture is made, perhaps before anybody looked; so all its steps are done."""
+        self.works()
+        total = self._step[1] if self._step else self._total_steps
+        if self._step != (total, total):
+            self._context.on_step(total, total)
+
 
 def _steps(unit: ProgressUnit, total_steps: int) -> tuple[int, int] | None:
     """Return (step, total) of a progress bar: its own count or, of one that only knows a share, ours."""

@@ -136,7 +136,7 @@ class FluxImageGenerator:
             finally:
                 if not job.done():
                     connection.cancel(job)
-        follower.works()  # a quick one was done before anybody looked
+        follower.finished()
         return value
 
     def _await(self, future: Future[Result], seconds: float, on_poll: Callable[[], None]) -> Result:
