@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -58,6 +59,18 @@ class SpaceServer:
 
     def advance(self, count=1):
         httpx2.post(f"{self.url}/advance", params={"count": count}, timeout=30).raise_for_status()
+
+    @contextmanager
+    def mood(self, mood):
+        """While entered, every call goes as ``mood`` says, whatever its prompt."""
+        self._feel(mood)
+        try:
+            yield
+        finally:
+            self._feel("")
+
+    def _feel(self, mood):
+        httpx2.post(f"{self.url}/mood", params={"mood": mood}, timeout=30).raise_for_status()
 
     def reset(self):
         httpx2.post(f"{self.url}/reset", timeout=30).raise_for_status()

@@ -51,6 +51,10 @@ def add_control(app, log):
         for _ in range(count):
             log.gate.release()
 
+    @app.post("/mood")
+    def feel(mood: str = ""):
+        log.mood = mood
+
     @app.post("/reset")
     def reset():
         log.reset()

@@ -33,11 +33,13 @@ class Log:
         self.closed = []
         self.visits = []
         self.gate = threading.Semaphore(0)
+        self.mood = ""
+        """Where it is set, it decides instead of the prompt."""
 
     def run(self, app, prompt, seed, randomize_seed, steps=1):
         """Behave as the prompt says; return when the picture may be painted."""
         self.calls.append(Call(app, prompt, int(seed), randomize_seed))
-        mood, _, text = prompt.partition(":")
+        mood, _, text = (self.mood or prompt).partition(":")
         if mood == "error":
             raise gr.Error(text)
         if mood == "crash":
@@ -56,6 +58,7 @@ class Log:
             self.gate.release()
         time.sleep(0)
         self.gate = threading.Semaphore(0)
+        self.mood = ""
         for kept in (self.calls, self.closed, self.visits):
             kept.clear()
 
