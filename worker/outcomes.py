@@ -60,10 +60,10 @@ class Outcomes:
 
     def publish(self, run: JobRun) -> str:
         """Wait for the files and publish them all at once; the last leg ends the job, another one hands it over."""
-        images = run.saved_images()
+        images, used = run.saved_images(), run.accelerations
         if not run.job.route.is_last:
             return self._hand_over(run, run.job.route.advanced(), images)
-        if self.record(lambda: self._claims.succeed(run.claim, images, run.timings(), run.warnings)):
+        if self.record(lambda: self._claims.succeed(run.claim, images, run.timings(), run.warnings, used)):
             return JobStatus.SUCCEEDED.value
         return self._give_way(run)
 
@@ -123,6 +123,7 @@ class Outcomes:
                 run.timings(),
                 run.warnings,
                 images=images,
+                accelerations=run.accelerations,
                 enhancement=run.enhancement,
                 error=error,
             )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from shared.domain.errors import StorageFailed
 from shared.domain.job import Claim, Job, JobImage
+from shared.domain.route import Generator
 from shared.ids import new_image_id
 from shared.storage.base import MediaStorage
 from worker.pipelines.encode import encode_png
@@ -46,5 +47,6 @@ def _parameters(job: Job, seed: int) -> dict[str, Any]:
     """Return how a picture was made; the prompt is the one its generator got."""
     leg, original = job.route.current, job.params.prompt
     made = {"prompt": job.prompt, "seed": seed, "model": leg.model, "generator": leg.generator.value}
-    parameters = job.leg_params.model_dump(mode="json", exclude={"num_images"}, exclude_none=True)
+    unknown = {"num_images", "precision"} if leg.generator is Generator.REMOTE else {"num_images"}
+    parameters = job.leg_params.model_dump(mode="json", exclude=unknown, exclude_none=True)
     return {**parameters, **made, **({"original_prompt": original} if job.prompt != original else {})}

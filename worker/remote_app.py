@@ -5,7 +5,7 @@ from __future__ import annotations
 from shared.broker.app import make_celery
 from shared.domain.params import MAX_IMAGES
 from shared.settings import OutsideSettings, WorkerSettings
-from worker.tasks import RemoteProcess
+from worker.remote_process import RemoteProcess
 
 settings, outside = WorkerSettings(), OutsideSettings()
 app = make_celery(settings.resolved_redis_url)

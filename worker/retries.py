@@ -17,6 +17,8 @@ _JITTER: Final = 0.2
 _LONGEST_JITTER_SECONDS: Final = 30.0
 _PATIENCE: Final = timedelta(days=1)
 """The period of ZeroGPU's quota: what is not over by then will not be over by waiting."""
+_SHARE_OF_WAIT: Final = 0.1
+"""A pause lasts at least this share of the time waited already, so that a day holds tens of tries, not hundreds."""
 
 
 def retry_pause(job: Job, error: JobError, max_attempts: int, now: datetime | None = None) -> timedelta | None:
@@ -26,15 +28,17 @@ def retry_pause(job: Job, error: JobError, max_attempts: int, now: datetime | No
     accounts. The pause is 5 s x 2^n, at most 300 s, give or take a fifth so that jobs do not come back at once.
 
     Where the other side said when to come back, it is not asked earlier. Such waits spend no tries; they end with
-    the job's ``deadline``, or when the job is a day old.
+    the job's ``deadline``, or a day after the first try.
     """
     if not error.retryable:
         return None
     if error.retry_after_seconds is not None:
-        if (now or utc_now()) - job.created_at >= _PATIENCE:
+        now = now or utc_now()
+        waited = now - (job.attempts[0].started_at if job.attempts else now)
+        if waited >= _PATIENCE:
             return None
-        jitter = min(_JITTER * error.retry_after_seconds, _LONGEST_JITTER_SECONDS)
-        return timedelta(seconds=error.retry_after_seconds + random.uniform(0, jitter))
+        pause = max(error.retry_after_seconds, _SHARE_OF_WAIT * waited.total_seconds())
+        return timedelta(seconds=pause + random.uniform(0, min(_JITTER * pause, _LONGEST_JITTER_SECONDS)))
     failed = job.errors + 1
     if failed >= max_attempts:
         return None

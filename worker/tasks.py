@@ -15,9 +15,8 @@ from shared.db.engine import open_database
 from shared.db.migrate import SchemaMismatch, check_schema
 from shared.domain.errors import ServiceError
 from shared.logging import configure_logging
-from shared.settings import OutsideSettings, WorkerSettings
+from shared.settings import WorkerSettings
 from worker.build import GpuWorker, MakeGenerator
-from worker.remote import RemoteWorker
 from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
@@ -117,26 +116,15 @@ class WorkerProcess(LaneProcess):
         selection = importlib.import_module("worker.pipelines.selection")
         importlib.import_module("worker.generators.flux_local")
         selection.check_settings(self._settings)
-        _check_database(self._settings)
+        check_database(self._settings)
 
 
-class RemoteProcess(LaneProcess):
-    """The remote lane: some equal children, none of which needs torch."""
+def check_database(settings: WorkerSettings) -> None:
+    """Return if the database is at this version's schema.
 
-    def __init__(self, settings: WorkerSettings, outside: OutsideSettings) -> None:
-        super().__init__(settings)
-        self._outside = outside
-
-    def _make_worker(self) -> LaneWorker:
-        return RemoteWorker(self._settings, self._outside, self._shutdown)
-
-    def _check_start(self) -> None:
-        if not self._outside.uses_network:
-            raise SystemExit("The remote worker has nothing to do: set FLUX_REMOTE_SPACE or FLUX_ENHANCER_URL.")
-        _check_database(self._settings)
-
-
-def _check_database(settings: WorkerSettings) -> None:
+    Raises:
+      SchemaMismatch: it is not.
+    """
     database = open_database(settings.resolved_database_url)
     check_schema(database)
     database.dispose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from api.services.availability import Availability
@@ -11,6 +11,7 @@ from api.services.enhancing import plan_enhancement
 from api.services.models import ModelService
 from shared.catalog import CATALOG
 from shared.domain.capabilities import Resolved, resolve
+from shared.domain.errors import CapabilityError
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind, JobParams
 from shared.domain.route import Enhancement, Generator, GeneratorChoice, Leg, Route, Routing
@@ -78,6 +79,7 @@ class GeneratorService:
         )
         specs, notes = self._specs(decision, asked.kind, named)
         own = next((side for side in decision.sides if side is not Generator.REMOTE), Generator.REMOTE)
+        asked = self._with_precision(asked, specs[own], own)
         resolved = _resolve(specs[own], asked)
         patterns, remarks = _patterns(specs, own, resolved, asked)
         enhancing = plan_enhancement(asked.kind, asked.routing, decision.generator, resolved.params, self._outside)
@@ -111,6 +113,19 @@ class GeneratorService:
         """Return whether ``enhance`` works, and with which language model."""
         side = self._availability.enhancer()
         return EnhancerRead(available=side.available, reason=side.reason, model=self._outside.enhancer_name)
+
+    def _with_precision(self, asked: Asked, spec: PipelineSpec, side: Generator) -> Asked:
+        """Return the request with the precision that this machine's worker gives it; a Space has its own.
+
+        Raises:
+          CapabilityError: the precision asked for is not to be had there.
+        """
+        wanted = asked.values.get("precision")
+        if side is not Generator.REMOTE:
+            return replace(asked, values={**asked.values, "precision": self._models.check_precision(spec, wanted)})
+        if wanted is not None:
+            raise CapabilityError("precision: it is about this machine's card; a Space has its own.", field="precision")
+        return asked
 
     def _specs(
         self, decision: Decision, kind: JobKind, model: str | None

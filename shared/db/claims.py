@@ -7,7 +7,7 @@ that somebody else took the job over: the caller must stop and delete its own fi
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from shared.db.engine import Database
 from shared.db.mapping import route_values, to_route
 from shared.db.models import AttemptRow, ImageRow, JobRow, UtcDateTime
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
+from shared.domain.acceleration import Acceleration
 from shared.domain.errors import WorkerCrashed
 from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
 from shared.domain.route import Enhancement, Route, divert_warning
@@ -85,12 +86,20 @@ class ClaimRepository:
         """Record what the run is doing now; ``False`` when the claim is lost."""
         return self._move(claim, {"phase": phase}, durable=False)
 
-    def succeed(self, claim: Claim, images: Sequence[JobImage], timings: Timings, warnings: Sequence[str]) -> bool:
+    def succeed(
+        self,
+        claim: Claim,
+        images: Sequence[JobImage],
+        timings: Timings,
+        warnings: Sequence[str],
+        accelerations: Sequence[Acceleration] = (),
+    ) -> bool:
         """Publish the pictures; their files must be durable already. Safe to call again after an error.
 
         ``False`` when the claim is lost, or when somebody asked for a cancel first: the caller then calls ``cancel``.
         """
         values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
+        values["accelerations"] = [asdict(item) for item in accelerations]
         moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
         return moved or self._ended_by(claim, Edge.FINISH)
 
@@ -121,6 +130,7 @@ class ClaimRepository:
         warnings: Sequence[str],
         *,
         images: Sequence[JobImage] = (),
+        accelerations: Sequence[Acceleration] = (),
         enhancement: Enhancement | None = None,
         error: JobError | None = None,
     ) -> bool:
@@ -130,6 +140,7 @@ class ClaimRepository:
         is lost. Calling it again after an error is safe, also when the first call did commit.
         """
         values = _queued_again(self._clock()) | _on(route, warnings) | _measured(timings)
+        values["accelerations"] = [asdict(item) for item in accelerations]
         if enhancement is not None:
             values["enhancement"] = enhancement.model_dump(mode="json")
         edge = Edge.DIVERT if error else Edge.HAND_OVER

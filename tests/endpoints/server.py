@@ -54,8 +54,11 @@ class StandInWorker:
 
     def join(self, state: WorkerState = WorkerState.IDLE) -> None:
         self.workers.register(self._owner, self.lane, "host", os.getpid())
-        self.workers.publish(self._owner, self._report.model_dump(mode="json"))
+        self.publish(self._report)
         self.workers.beat(self._owner, state)
+
+    def publish(self, report: BaseModel) -> None:
+        self.workers.publish(self._owner, report.model_dump(mode="json"))
 
     def beat(self, state: WorkerState, ago: timedelta = timedelta(0)) -> None:
         WorkerRepository(self._database, clock=lambda: utc_now() - ago).beat(self._owner, state)

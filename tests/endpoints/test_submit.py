@@ -79,6 +79,7 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
             "height": 256,
             "seed": seed,
             "num_images": 1,
+            "precision": "exact",
         },
         "job_class": "normal",
         "priority": 0,
@@ -94,6 +95,7 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
         "inputs": [],
         "images": [],
         "timings": {"queue_wait_seconds": None, "load_seconds": None, "run_seconds": None},
+        "accelerations": [],
         "warnings": [],
         "cancel_requested": False,
         "started_at": None,
@@ -164,7 +166,7 @@ def test_every_field_of_a_form_is_heard(server: Server):
     body = submit(server, "edit", model="demo-kontext", **wanted).json()
 
     # then
-    assert body["params"] == {"prompt": PROMPT, **wanted}
+    assert body["params"] == {"prompt": PROMPT, **wanted, "precision": "exact"}
 
 
 @pytest.mark.parametrize("kind", ["edit", "fill"])
@@ -491,6 +493,7 @@ def test_a_generate_job_takes_pictures_to_start_from_and_to_follow(server: Serve
     assert params == {
         "prompt": PROMPT, "num_inference_steps": 30, "guidance_scale": 7.5, "width": 512, "height": 512, "seed": 3,
         "num_images": 1, "negative_prompt": "blurry", "sampler": "Euler a", "strength": 0.5, "ip_adapter_scale": 0.6,
+        "precision": "exact",
     }  # fmt: skip
 
 

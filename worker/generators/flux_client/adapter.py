@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Unpack
 
 from PIL import Image
@@ -16,7 +17,13 @@ from shared.domain.status import Phase
 from shared.settings import RemoteSettings
 from worker.generators.flux_client.availability import Availability
 from worker.generators.flux_client.space import FluxImageGenerator
-from worker.generators.interface import GenerationContext, GenerationOptions, ImageGeneratorInterface, SilentContext
+from worker.generators.interface import (
+    PICTURES,
+    GenerationContext,
+    GenerationOptions,
+    ImageGeneratorInterface,
+    SilentContext,
+)
 
 
 class FluxClientAdapter(ImageGeneratorInterface):
@@ -60,15 +67,15 @@ class FluxClientAdapter(ImageGeneratorInterface):
         asked = {name: value for name, value in options.items() if value is not None}
         self._check_model(str(asked.pop("model", self._spec.model)))
         params, implied = self._resolve(prompt, asked)
-        special = {name: value for name, value in asked.items() if name not in BaseParams.model_fields}
-        common = params.model_dump(include={"width", "height", "num_inference_steps", "guidance_scale"})
+        pictures = {name: value for name, value in asked.items() if name in PICTURES}
+        values = params.model_dump(exclude={"kind", "prompt", "seed", "num_images"}, exclude_none=True)
         images = []
         try:
             for index in range(params.num_images):
                 context.on_phase(Phase.LOADING)
                 if index == 0:
                     self._space.connect(context)
-                options_of_image = {**common, **special, "seed": params.seed + index}
+                options_of_image = {**values, **pictures, "seed": params.seed + index}
                 image = self._space.generate_image(
                     prompt, context=context, implied=implied.model_dump(), **options_of_image
                 )
@@ -83,15 +90,20 @@ class FluxClientAdapter(ImageGeneratorInterface):
         source = asked.get("image")
         if source is None and self._spec.kind is not JobKind.GENERATE:
             raise MediaError(f"A {self._spec.kind.value} job needs an image.", field="image")
-        size = source.size if source is not None else None
-        common = {name: value for name, value in asked.items() if name in BaseParams.model_fields}
-        params = resolve(self._spec, self._spec.kind, {**common, "prompt": prompt}, size).params
-        return params, resolve(self._spec, self._spec.kind, {"prompt": prompt}, size).params
+        wanted = partial(
+            resolve,
+            self._spec,
+            self._spec.kind,
+            source_size=source.size if source is not None else None,
+            has_reference="reference" in asked,
+        )
+        values = {name: value for name, value in asked.items() if name not in PICTURES}
+        return wanted(asked={**values, "prompt": prompt}).params, wanted(asked={"prompt": prompt}).params
 
     def _check_model(self, model: str) -> None:
         if find_model(model).model != self._spec.model:
             raise CapabilityError(
                 f"The Space {self._space.src} runs {self._spec.model}, not {model}.",
                 field="model",
-                model=self._spec.model,
+                limit=self._spec.model,
             )

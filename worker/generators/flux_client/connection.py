@@ -6,7 +6,8 @@ without end, and leaving files behind.
 
 from __future__ import annotations
 
-import threading
+import os
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
@@ -15,10 +16,10 @@ import httpx
 from gradio_client import Client
 from gradio_client.client import Job
 
-from shared.domain.errors import RemoteFailed
+from shared.domain.errors import RemoteFailed, RemoteRefused, ServiceError
 from shared.domain.space import is_url
 from worker.generators.flux_client.daemon import POLL_SECONDS, DaemonExecutor
-from worker.generators.flux_client.failures import from_status
+from worker.generators.flux_client.failures import describe, from_status
 from worker.generators.flux_client.hub import find_app
 from worker.generators.flux_client.signature import Endpoint, read_endpoints
 
@@ -44,8 +45,8 @@ class SpaceConnection:
         """Return a file of the Space, named by its path there or by its URL.
 
         Raises:
-          RemoteFailed: it is on another host, which is none of this server's business, or too large.
-          httpx.HTTPError: the Space does not hand it out.
+          RemoteFailed: it is on another host, which is none of this server's business, missing or too large.
+          httpx.HTTPError: the Space does not answer.
         """
         url = reference if is_url(reference) else f"{self._client.src_prefixed}file={quote(reference)}"
         if _origin(url) != _origin(self._client.src):
@@ -53,6 +54,8 @@ class SpaceConnection:
         with httpx.stream(
             "GET", url, headers=self._client.headers, cookies=self._client.cookies, timeout=_SILENCE_SECONDS
         ) as response:
+            if response.is_client_error:
+                raise RemoteFailed(f"The Space does not hand out its picture: {response.status_code}.")
             response.raise_for_status()
             data = bytearray()
             for chunk in response.iter_bytes():
@@ -67,7 +70,7 @@ class SpaceConnection:
         def ask() -> None:
             # Until the Space has named the call, there is nothing to cancel.
             while job.communicator.event_id is None and not job.done():
-                threading.Event().wait(POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
             job.cancel()
 
         DaemonExecutor().submit(ask)
@@ -84,6 +87,8 @@ def open_connection(space: str, token: str | None, *, hub_endpoint: str | None, 
       ServiceError: the Space's state or its HTTP status says what is wrong.
       Exception: anything else that ``gradio_client`` and ``huggingface_hub`` raise.
     """
+    # The client's argument of this name cannot switch it off, only the variable can.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     url = space if is_url(space) else find_app(space, token, hub_endpoint, timeout)
     try:
         client = Client(
@@ -95,16 +100,20 @@ def open_connection(space: str, token: str | None, *, hub_endpoint: str | None, 
             analytics_enabled=False,
             httpx_kwargs={"timeout": httpx.Timeout(_SILENCE_SECONDS, connect=timeout)},
         )
-    except ValueError as error:
-        raise _explain(url, token, timeout) or error from error
+    except httpx.TransportError:
+        raise
+    except Exception as error:
+        raise _explain(error, url, token, timeout) from error
     return SpaceConnection(client)
 
 
-def _explain(url: str, token: str | None, timeout: float) -> Exception | None:
-    """Return what the app's HTTP status says; the client's error leaves it out."""
+def _explain(error: Exception, url: str, token: str | None, timeout: float) -> ServiceError:
+    """Return what the app's HTTP status says, which the client's errors leave out."""
     headers = {"x-hf-authorization": f"Bearer {token}"} if token else {}
     response = httpx.get(urljoin(f"{url.rstrip('/')}/", "config"), headers=headers, timeout=timeout)
-    return None if response.is_success else from_status(response.status_code, url)
+    if not response.is_success:
+        return from_status(response.status_code, url)
+    return RemoteRefused(f"{url} is no Gradio app that can be called: {describe(error)}.")
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

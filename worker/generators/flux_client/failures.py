@@ -58,12 +58,12 @@ def translate(error: BaseException, space: str) -> ServiceError:
         case QueueError():
             return RemoteUnavailable(f"The queue of {space} is full.", retry_after_seconds=BUSY_SECONDS)
         case httpx.TransportError() | httpx2.TransportError():
-            return RemoteUnavailable(f"{space} cannot be reached: {_words(error)}.")
+            return RemoteUnavailable(f"{space} cannot be reached: {describe(error)}.")
         case CancelledError():
             return RemoteUnavailable(f"The connection to {space} was lost.")
         case ValueError() if str(error) == "Server stopped.":
             return RemoteUnavailable(f"{space} was stopped.", retry_after_seconds=STARTING_SECONDS)
-    return RemoteFailed(f"{space} does not answer as a Gradio app should: {_words(error)}.")
+    return RemoteFailed(f"{space} does not answer as a Gradio app should: {describe(error)}.")
 
 
 def from_status(status: int, space: str) -> ServiceError:
@@ -83,7 +83,7 @@ def from_status(status: int, space: str) -> ServiceError:
 
 def _from_app(error: AppError, space: str) -> ServiceError:
     """Tell apart what an app reports by the same means: its own errors, and those of the GPU service below it."""
-    words = _words(error)
+    words = describe(error)
     if _QUOTA.search(f"{error.title} {words}"):
         return QuotaExceeded(f"{space}: {words}", retry_after_seconds=_stated_wait(words))
     if _NO_GPU.search(words):
@@ -101,7 +101,7 @@ def _stated_wait(words: str) -> int:
     return int(timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds())
 
 
-def _words(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Return an error's text on one line, without markup; its type where it has none."""
     text = " ".join(html.unescape(_TAG.sub(" ", str(error))).split())
     return text[:_MAX_MESSAGE_CHARACTERS].rstrip(".") or type(error).__name__

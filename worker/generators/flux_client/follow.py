@@ -23,9 +23,8 @@ class Follower:
 
     def report(self, status: StatusUpdate, outputs: int) -> None:
         """Report the latest status; ``outputs`` previews have come so far, from a Space that sends some."""
-        if status.code in _WORKING and not self._works:
-            self._works = True
-            self._context.on_phase(Phase.DENOISING)
+        if status.code in _WORKING:
+            self.works()
         if status.progress_data:
             self._step = _steps(status.progress_data[-1], self._total_steps) or self._step
         elif outputs and status.code is Status.ITERATING:
@@ -36,6 +35,19 @@ class Follower:
             self._context.on_queue(0 if self._works else status.rank or 0, status.eta)
         else:
             self._context.raise_if_cancelled()
+
+    def works(self) -> None:
+        """The Space is no longer waiting."""
+        if not self._works:
+            self._works = True
+            self._context.on_phase(Phase.DENOISING)
+
+    def finished(self) -> None:
+        """The picture is made, perhaps before anybody looked; so all its steps are done."""
+        self.works()
+        total = self._step[1] if self._step else self._total_steps
+        if self._step != (total, total):
+            self._context.on_step(total, total)
 
 
 def _steps(unit: ProgressUnit, total_steps: int) -> tuple[int, int] | None:

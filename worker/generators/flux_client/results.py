@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from shared.domain.errors import RemoteFailed
 
@@ -77,19 +77,23 @@ def _pictures(part: Any) -> Iterator[str]:
 
 
 def _decode(reference: str, download: Download) -> Image.Image:
+    inline = reference.partition(",")[2] if reference.startswith("data:") else reference
     try:
-        if reference.startswith("data:"):
-            data = base64.b64decode(reference.partition(",")[2], validate=True)
-        elif reference.startswith(_BASE64_BEGINNINGS):
-            data = base64.b64decode(reference, validate=True)
-        else:
-            data = download(reference)
-        return _read_rgb(data)
-    except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise RemoteFailed(f"The Space's picture cannot be read: {type(error).__name__}: {error}.") from error
+        if inline is not reference or reference.startswith(_BASE64_BEGINNINGS):
+            return _read_rgb(base64.b64decode(inline, validate=True))
+    except binascii.Error as error:
+        raise RemoteFailed(f"The Space's picture is no base64: {error}.") from error
+    return _read_rgb(download(reference))
 
 
 def _read_rgb(data: bytes) -> Image.Image:
+    try:
+        return _open_rgb(data)
+    except Exception as error:  # Pillow's parsers raise nearly anything on bad bytes
+        raise RemoteFailed(f"The Space's picture cannot be read: {error or type(error).__name__}.") from error
+
+
+def _open_rgb(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=_FORMATS)
     if image.width * image.height > _MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} is larger than {_MAX_PIXELS} pixels")

@@ -133,12 +133,13 @@ def choose_endpoint(endpoints: Sequence[Endpoint], wanted: str | None, given: Co
         if chosen is None:
             _refuse(f"The Space has no endpoint {name}. Set FLUX_REMOTE_API_NAME to one of: {there}.")
         if missing := chosen.lacks(given):
-            _refuse(f"The Space's {name} needs {', '.join(missing)}, which this job does not have.", missing=missing)
+            _refuse(f"The Space's {name} needs {', '.join(missing)}, which this job does not have.")
         return chosen
     fitting = [endpoint for endpoint in endpoints if endpoint.fits(given)]
     if not fitting:
-        what = " and a picture" if "image" in given else ""
-        _refuse(f"No endpoint of the Space makes pictures from a prompt{what} alone; it has: {there}.")
+        picture = next((option for option in ("mask", "image") if option in given), None)
+        what = f" and the job's {picture}" if picture else ""
+        _refuse(f"No endpoint of the Space makes pictures from a prompt{what} alone; it has: {there}.", picture)
     preferred = [endpoint for endpoint in fitting if endpoint.api_name == _PREFERRED]
     if not preferred and len(fitting) > 1:
         names = ", ".join(endpoint.api_name for endpoint in fitting)
@@ -170,9 +171,11 @@ def _check_limits(option: str, value: Any, parameter: Parameter) -> None:
 def _refuse_option(option: str, endpoint: Endpoint) -> NoReturn:
     takes = ", ".join(parameter.name for parameter in endpoint.parameters)
     raise CapabilityError(
-        f"The Space has no {option}; its {endpoint.api_name} takes {takes}. Leave {option} out.", field=option
+        f"The Space has no {option}; its {endpoint.api_name} takes {takes}. Leave {option} out.",
+        field=option,
+        limit=None,
     )
 
 
-def _refuse(message: str, **details: Any) -> NoReturn:
-    raise CapabilityError(message, field="generator", **details)
+def _refuse(message: str, field: str | None = None) -> NoReturn:
+    raise CapabilityError(message, field=field or "generator", limit=None)

@@ -130,12 +130,14 @@ class FluxImageGenerator:
         with tempfile.TemporaryDirectory(prefix="flux-image-") as folder:
             job = connection.submit(api_name, _with_files(bound.arguments, Path(folder)))
             try:
-                return self._await(
+                value = self._await(
                     job.future, self._call_seconds, lambda: follower.report(job.status(), len(job.outputs()))
                 )
             finally:
                 if not job.done():
                     connection.cancel(job)
+        follower.finished()
+        return value
 
     def _await(self, future: Future[Result], seconds: float, on_poll: Callable[[], None]) -> Result:
         """Return the future's result, or raise what its error means; ``on_poll`` may raise to stop waiting."""
