@@ -97,6 +97,14 @@ def add_bad_hosts(app, log):
     def website(path: str):
         return HTMLResponse("<h1>No Gradio here</h1>")
 
+    @app.get("/moved/{path:path}")
+    def moved(path: str):
+        return Response(status_code=301, headers={"location": f"/schnell/{path}"})
+
+    @app.get("/ancient/config")
+    def ancient():
+        return {"version": "3.30.0", "components": [], "dependencies": []}
+
     @app.get("/silent/{path:path}")
     async def silent(path: str, request: Request):
         while not await request.is_disconnected():

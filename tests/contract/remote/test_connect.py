@@ -85,6 +85,8 @@ class TestByUrl:
             ("forbidden", RemoteRefused, "answers 403"),
             ("nowhere", RemoteRefused, "answers 404"),
             ("website", RemoteRefused, "no Gradio app"),
+            ("moved", RemoteRefused, "answers 301: it has moved"),
+            ("ancient", RemoteRefused, r"runs Gradio 3\.30\.0, which is too old"),
         ],
     )
     def test_what_answers_is_no_usable_space(self, spaces, name, error, words):

@@ -25,7 +25,19 @@ from worker.generators.flux_client.signature import Endpoint, read_endpoints
 
 _SILENCE_SECONDS: Final = 60.0
 """Gradio sends a sign of life every 15 s; a connection that is silent for longer is dead."""
+_PROTOCOLS: Final = ("sse_v1", "sse_v2", "sse_v2.1", "sse_v3")
 _MAX_PICTURE_BYTES: Final = 64 * 2**20
+
+
+class _Client(Client):  # type: ignore[misc]  # gradio_client has no types
+    """Refuses old servers before it asks a service of Gradio's, as the client does, what their API might be."""
+
+    def _get_api_info(self) -> Any:
+        if self.protocol not in _PROTOCOLS:
+            raise RemoteRefused(
+                f"{self.src} runs Gradio {self.app_version}, which is too old; 4.13 or newer is needed."
+            )
+        return super()._get_api_info()
 
 
 class SpaceConnection:
@@ -91,7 +103,7 @@ def open_connection(space: str, token: str | None, *, hub_endpoint: str | None, 
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     url = space if is_url(space) else find_app(space, token, hub_endpoint, timeout)
     try:
-        client = Client(
+        client = _Client(
             url,
             # Not None, for which the client would send whatever token it finds on this machine.
             token=token or False,
@@ -100,7 +112,7 @@ def open_connection(space: str, token: str | None, *, hub_endpoint: str | None, 
             analytics_enabled=False,
             httpx_kwargs={"timeout": httpx.Timeout(_SILENCE_SECONDS, connect=timeout)},
         )
-    except httpx.TransportError:
+    except (httpx.TransportError, ServiceError):
         raise
     except Exception as error:
         raise _explain(error, url, token, timeout) from error

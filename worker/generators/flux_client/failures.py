@@ -68,6 +68,8 @@ def translate(error: BaseException, space: str) -> ServiceError:
 
 def from_status(status: int, space: str) -> ServiceError:
     """Return the error for an HTTP status that is no success."""
+    if 300 <= status < 400:
+        return RemoteRefused(f"{space} answers {status}: it has moved. Give the URL it moved to in FLUX_REMOTE_SPACE.")
     if status in (401, 403):
         return RemoteRefused(f"{space} answers {status}: it does not let us in; {TOKEN_ADVICE}.")
     if status == 404:

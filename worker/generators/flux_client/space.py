@@ -128,7 +128,10 @@ class FluxImageGenerator:
         """Call the Space and return what it returns; whatever ends the wait early also cancels the call there."""
         follower = Follower(context, total_steps)
         with tempfile.TemporaryDirectory(prefix="flux-image-") as folder:
-            job = connection.submit(api_name, _with_files(bound.arguments, Path(folder)))
+            try:
+                job = connection.submit(api_name, _with_files(bound.arguments, Path(folder)))
+            except (TypeError, ValueError) as error:  # the client, too, compares the arguments with the description
+                raise self._failure(error) from error
             try:
                 value = self._await(
                     job.future, self._call_seconds, lambda: follower.report(job.status(), len(job.outputs()))
@@ -142,14 +145,15 @@ class FluxImageGenerator:
     def _await(self, future: Future[Result], seconds: float, on_poll: Callable[[], None]) -> Result:
         """Return the future's result, or raise what its error means; ``on_poll`` may raise to stop waiting."""
         if not wait_for(future, seconds, on_poll):
-            late = RemoteUnavailable(f"{self.src} did not answer within {seconds:g} s.")
-            self._record.failed(late)
-            raise late
-        if (error := future.exception()) is None:
-            return future.result()
-        failure: ServiceError = translate(error, self.src)
+            raise self._failure(RemoteUnavailable(f"{self.src} did not answer within {seconds:g} s."))
+        if error := future.exception():
+            raise self._failure(error) from error
+        return future.result()
+
+    def _failure(self, error: BaseException) -> ServiceError:
+        failure = translate(error, self.src)
         self._record.failed(failure)
-        raise failure from error
+        return failure
 
 
 def _close_late(future: Future[SpaceConnection]) -> None:
