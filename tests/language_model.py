@@ -67,6 +67,14 @@ def serving_language_model():
             except ConnectionError:
                 return
 
+        def do_GET(self):
+            body = {"object": "list", "data": [{"id": "nemo", "object": "model"}]}
+            data = json.dumps(body).encode()
+            self.send_response(200 if self.path == "/v1/models" else 404)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
         def send(self, data, slowly):
             for start in range(0, len(data), 1 if slowly else len(data)):
                 self.wfile.write(data[start : start + 1] if slowly else data)
