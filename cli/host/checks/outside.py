@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import httpx2
 
 from cli.host.checks.finding import Finding, note, ok, problem
 from shared.settings import CoreSettings, EnhancerSettings, OutsideSettings
 
-_TIMEOUT_SECONDS = 3.0
+_TIMEOUT_SECONDS: Final = 3.0
 
 
 def check(settings: CoreSettings) -> Iterator[Finding]:
