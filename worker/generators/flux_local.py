@@ -25,7 +25,7 @@ from worker.generators.interface import (
 from worker.generators.options import resolve_options
 from worker.pipelines.assemble import IMAGE_TO_IMAGE, assemble
 from worker.pipelines.decode import decode_latents
-from worker.pipelines.device import StepPacer, free_cached_memory
+from worker.pipelines.device import StepPacer, device_loss, free_cached_memory, is_out_of_memory
 from worker.pipelines.loader import LoadedPipeline, Pipeline
 from worker.pipelines.prompt_cache import PromptEmbeds, PromptKey
 from worker.pipelines.store import PipelineStore
@@ -63,17 +63,26 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         self._store.check_precision(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
+        try:
+            with device_loss():
+                return self._load_and_run(spec, params, pictures, context)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
+        # Outside the except block, so that the traceback no longer holds the tensors.
+        free_cached_memory(self._store.device)
+        raise OutOfMemory(message, width=params.width, height=params.height)
+
+    def _load_and_run(
+        self, spec: PipelineSpec, params: BaseParams, pictures: dict[str, Any], context: GenerationContext
+    ) -> list[Image.Image]:
         loaded = self._store.load(spec)
         runs = _image_to_image(loaded) if spec.kind is JobKind.GENERATE and "image" in pictures else loaded
         try:
             return self._run(runs, params, pictures, context)
-        except torch.OutOfMemoryError as error:
-            message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
         finally:
             loaded.pipeline.maybe_free_model_hooks()
-        # Outside the except block, so that the traceback no longer holds the tensors.
-        free_cached_memory(self._store.device)
-        raise OutOfMemory(message, width=params.width, height=params.height)
 
     def _run(
         self,

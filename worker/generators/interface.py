@@ -103,6 +103,7 @@ class ImageGeneratorInterface(ABC):
           ModelUnavailable: the weights are not there.
           OutOfMemory: the device cannot hold the job.
           NumericError: the model produced no picture (NaN).
+          DeviceLost: the device takes no more work from this process, which has to be replaced.
         """
 
     def generate_from(
