@@ -115,6 +115,7 @@ class Runner:
 
     def _paint(self, run: JobRun) -> None:
         """Generate, and wait for the job before to be saved."""
+        self._generator.expect(self._claims.next_residency(self._lane))
         self._generator.generate(run.job.params.prompt, context=run, **self._options(run.job))
         if self._saving is not None:
             futures.wait([self._saving])

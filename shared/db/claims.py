@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
-from shared.db.claim_order import pick_next
+from shared.db.claim_order import peek, pick_next
 from shared.db.engine import Database
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
@@ -127,6 +127,11 @@ class ClaimRepository:
     def rescue_expired(self) -> list[str]:
         """Take back every running job whose lease ran out."""
         return self._rescue(JobRow.lease_expires_at < self._clock())
+
+    def next_residency(self, lane: Lane) -> str | None:
+        """Return the residency key that the lane's next job probably has, for a worker that can bring it early."""
+        with self._database.read() as connection:
+            return peek(connection, lane, self._clock())
 
     def count_due(self, lane: Lane) -> int:
         """Return how many jobs of a lane could be claimed now."""

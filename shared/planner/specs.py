@@ -26,6 +26,8 @@ class GpuSpec:
     large_encoder_bytes: int
     small_encoder_bytes: int
     vae_bytes: int
+    text_tokens: int
+    """Length of a prompt, padding included."""
     adapter_bytes: int = 0
     """Never quantized."""
     attends_to_source: bool = False
@@ -43,6 +45,7 @@ class GpuSpec:
             large_encoder_bytes=sizes.get(_LARGE_ENCODER, 0),
             small_encoder_bytes=sizes.get("text_encoder", 0),
             vae_bytes=sizes.get("vae", 0),
+            text_tokens=spec.max_sequence_length,
             attends_to_source=spec.kind is JobKind.EDIT,
         )
 

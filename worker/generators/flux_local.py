@@ -12,8 +12,8 @@ from shared.domain.capabilities import fit_size, resolve
 from shared.domain.errors import MediaError, OutOfMemory
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind
-from shared.domain.residency import residency_key
 from shared.domain.status import Phase
+from shared.planner import Shape
 from worker.demo.vocabulary import unknown_words
 from worker.generators.interface import (
     GenerationContext,
@@ -24,6 +24,7 @@ from worker.generators.interface import (
 from worker.pipelines.decode import decode_latents
 from worker.pipelines.device import StepPacer, free_cached_memory
 from worker.pipelines.loader import LoadedPipeline, Pipeline
+from worker.pipelines.placement import Placement, Unmanaged
 from worker.pipelines.prompt_cache import PromptEmbeds, PromptKey
 from worker.pipelines.store import PipelineStore
 
@@ -35,14 +36,19 @@ class FluxLocalGenerator(ImageGeneratorInterface):
 
     def __init__(self, store: PipelineStore) -> None:
         self._store = store
+        self._expected: str | None = None
+
+    def expect(self, residency: str | None) -> None:
+        """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
+        self._expected = residency
 
     def warm(self, model: str) -> None:
-        """Load a model; see ``ImageGeneratorInterface.warm``."""
+        """Load a model and put it on the device; see ``ImageGeneratorInterface.warm``."""
         self._store.get(find_model(model))
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
-        return frozenset(map(residency_key, self._store.resident_models()))
+        return frozenset(map(str, self._store.resident_keys()))
 
     def generate(
         self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
@@ -51,12 +57,13 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         context = context or SilentContext()
         spec = find_model(options.get("model", "demo"))
         params = _resolve(spec, prompt, options)
-        self._store.check_precision(spec, params.precision)
+        self._store.check(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
         loaded = self._store.load(spec)
         try:
-            return self._run(loaded, params, pictures, context)
+            placement = self._store.place(loaded, params.precision, _shape(params, pictures))
+            return self._run(loaded, placement, params, pictures, context)
         except torch.OutOfMemoryError as error:
             message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
         finally:
@@ -68,35 +75,42 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     def _run(
         self,
         loaded: LoadedPipeline,
+        placement: Placement | Unmanaged,
         params: BaseParams,
         pictures: dict[str, Image.Image],
         context: GenerationContext,
     ) -> list[Image.Image]:
         spec, pipeline = loaded.spec, loaded.pipeline
+        for acceleration in placement.accelerations:
+            context.on_acceleration(acceleration)
         context.on_phase(Phase.ENCODING)
         _warn_of_lost_words(spec, pipeline, params.prompt, context)
-        embeds = self._encode(loaded, params)
+        embeds = self._encode(loaded, placement, params)
         images = []
         for index in range(params.num_images):
             context.on_phase(Phase.DENOISING)
-            latents = self._denoise(spec, pipeline, params, index, pictures | embeds, context)
+            with placement.denoising():
+                self._store.prefetch(self._expected)
+                latents = self._denoise(spec, pipeline, params, index, pictures | embeds, context)
             context.on_phase(Phase.DECODING)
-            image = decode_latents(pipeline, latents, params.width, params.height)
+            with placement.decoding():
+                image = decode_latents(pipeline, latents, params.width, params.height)
             if spec.kind is JobKind.FILL:
                 image = Image.composite(image, pictures["image"], pictures["mask_image"])
             context.on_image(index, image)
             images.append(image)
         return images
 
-    def _encode(self, loaded: LoadedPipeline, params: BaseParams) -> dict[str, Any]:
+    def _encode(self, loaded: LoadedPipeline, placement: Placement | Unmanaged, params: BaseParams) -> dict[str, Any]:
         device = self._store.device.torch_device
         length = loaded.spec.max_sequence_length
 
         @torch.no_grad()
         def encode() -> PromptEmbeds:
-            prompt_embeds, pooled, _ = loaded.pipeline.encode_prompt(
-                prompt=params.prompt, prompt_2=None, device=device, max_sequence_length=length
-            )
+            with placement.encoding():
+                prompt_embeds, pooled, _ = loaded.pipeline.encode_prompt(
+                    prompt=params.prompt, prompt_2=None, device=device, max_sequence_length=length
+                )
             return PromptEmbeds(prompt_embeds, pooled)
 
         key = PromptKey(f"{loaded.encoders}:{params.precision}", length, params.prompt)
@@ -136,6 +150,11 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         )
         latents: torch.Tensor = result[0]
         return latents
+
+
+def _shape(params: BaseParams, pictures: dict[str, Image.Image]) -> Shape:
+    source = pictures.get("image")
+    return Shape(params.width * params.height, source.width * source.height if source else 0)
 
 
 def _resolve(spec: PipelineSpec, prompt: str, options: GenerationOptions) -> BaseParams:

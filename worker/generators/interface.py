@@ -102,3 +102,9 @@ class ImageGeneratorInterface(ABC):
     def resident(self) -> frozenset[str]:
         """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
         return frozenset()
+
+    def expect(self, residency: str | None) -> None:  # noqa: B027  # nobody has to implement a hint
+        """Hear what the next job probably needs: whoever can brings it while the current one computes.
+
+        A hint, called before ``generate``; nothing has to come of it.
+        """
