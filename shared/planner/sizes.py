@@ -26,9 +26,9 @@ _DECODE_BYTES_PER_PIXEL: Final = round(2.4 * GIB / _REFERENCE_PIXELS)
 _TILED_DECODE_BYTES: Final = round(0.8 * GIB)
 _ENCODE_BYTES_PER_TOKEN: Final = round(0.25 * GIB / _TEXT_TOKENS)
 
-MODULATION_TABLE_BYTES: Final = 450_000_000
-"""Two tables (the running job's and the next one's) of 50 steps of 2.1 MB each, and two of the layers, 113 MB each:
-the tables are computed layer by layer, from weights that only pass through the card."""
+MODULATION_TABLE_SHARE: Final = 0.07
+"""Of the modulation layers, 0.45 GB for FLUX.1: two tables (the running job's and the next one's) of 50 steps of 2.1 MB
+each, and two layers of 113 MB each, for the tables are computed from weights that pass over the card one by one."""
 
 _TRANSFORMER_SHARE: Final[Mapping[Precision, float]] = MappingProxyType(
     {Precision.EXACT: 1.0, Precision.BALANCED: 0.503, Precision.COMPACT: 0.2852}

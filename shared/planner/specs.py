@@ -8,7 +8,7 @@ from typing import Final, Self
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
-from shared.planner.sizes import MODULATION_TABLE_BYTES, text_encoder_bytes, transformer_bytes
+from shared.planner.sizes import MODULATION_TABLE_SHARE, text_encoder_bytes, transformer_bytes
 
 _LARGE_ENCODER: Final = "text_encoder_2"
 _ENCODERS: Final = ("text_encoder", _LARGE_ENCODER)
@@ -60,7 +60,7 @@ class GpuSpec:
 
     def table_bytes(self) -> int:
         """Return what the modulation table takes instead."""
-        return min(MODULATION_TABLE_BYTES, self.modulation_bytes)
+        return round(MODULATION_TABLE_SHARE * self.modulation_bytes)
 
     def encoder_bytes(self, precision: Precision) -> int:
         """Return the text encoders of the group."""

@@ -1,63 +1,20 @@
-"""Weights that come and go: order, counts, bytes and equality, with the demo family on devices of a few megabytes.
+"""Weights that come and go: order, counts, bytes and equality, with the demo family on cards of a few megabytes."""
 
-The device is the host's memory, where an absent weight is empty: computing with one fails.
-"""
-
-import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from shared.catalog import CATALOG
 from shared.domain.errors import CapabilityError, OutOfMemory
 from shared.domain.precision import ResidencyKey
-from shared.planner import Shape
-from shared.planner.sizes import encode_bytes, working_bytes
+from shared.planner.sizes import working_bytes
+from tests.contract.small_card import OPTIONS, ROOM_FOR_ALL, ROOM_FOR_ONE, SHAPE, SIDE, TRANSFORMER, card, store_on
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.pipelines.cuda_memory import CHUNK_BYTES, PackedChunks
-from worker.pipelines.device import pick_device
 from worker.pipelines.device_memory import Block, HostMemory, blocks_of, weights_of
 from worker.pipelines.residency import Residency
-from worker.pipelines.store import PipelineStore
-from worker.pipelines.weights import Weights
-
-SIDE = 64
-FAST = {"width": SIDE, "height": SIDE, "num_inference_steps": 2, "seed": 7}
-MASK = Image.new("L", (SIDE, SIDE), 255)
-RED = Image.new("RGB", (SIDE, SIDE), "red")
-OPTIONS = {
-    "demo": {**FAST},
-    "demo-kontext": {**FAST, "image": RED},
-    "demo-fill": {**FAST, "image": RED, "mask": MASK},
-}
-SHAPE = Shape(SIDE * SIDE, SIDE * SIDE)
-WORKING = max(working_bytes(SIDE * SIDE, 24, reference_pixels=SIDE * SIDE), encode_bytes(24))
-
-
-def card(weights_bytes, working=WORKING):
-    """A device of the size that leaves ``weights_bytes`` for weights; 16 bits per weight, as on a card."""
-    usable = weights_bytes + working
-    total = round((usable + 2**29) / 0.98) + 1
-    cpu = pick_device("cpu")
-    return dataclasses.replace(cpu, dtype=torch.bfloat16, total_bytes=total, description="a small card")
-
-
-def store_on(device):
-    return PipelineStore(Weights(), device, cpu_offload="off")
-
-
-def shared_bytes():
-    sizes = dict(CATALOG["demo"].component_bytes)
-    sizes.pop("transformer")
-    return sum(sizes.values())
-
-
-TRANSFORMER = CATALOG["demo-fill"].component_bytes["transformer"]
-ROOM_FOR_ONE = shared_bytes() + TRANSFORMER + 100_000
-ROOM_FOR_ALL = shared_bytes() + 3 * TRANSFORMER + 100_000
 
 
 def paint(generator, model, prompt="a red circle"):

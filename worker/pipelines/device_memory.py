@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,8 +68,27 @@ class Master:
 
     def evict(self) -> None:
         """Take them off; nothing is copied back, for nothing ever changes them."""
-        for weight, master in self._masters.items():
-            weight.data = self._memory.absent(master)
+        self._evict(self._masters)
+
+    def layers(self) -> Iterator[torch.nn.Module]:
+        """Yield each layer, wherever its weights are."""
+        for block in self._blocks:
+            if block.layer is not None:
+                yield block.layer
+
+    def stream(self) -> Iterator[torch.nn.Module]:
+        """Yield each layer with its weights on the device until the next one is asked for, which is on its way."""
+        ahead = iter(self._blocks)
+        self._memory.bring(list(itertools.islice(ahead, 1)), self._masters)
+        for block in self._blocks:
+            self._memory.bring(list(itertools.islice(ahead, 1)), self._masters)
+            if block.layer is not None:
+                yield block.layer
+            self._evict(block.weights)
+
+    def _evict(self, weights: Iterable[Weight]) -> None:
+        for weight in weights:
+            weight.data = self._memory.absent(self._masters[weight])
 
 
 def blocks_of(module: torch.nn.Module, without: Set[Weight] = frozenset()) -> Iterator[Block]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from shared.domain.acceleration import MODULATION_TABLE, TILED_DECODE, Acceleration
 from shared.planner import ResidencyPlan
+from worker.pipelines.loader import Pipeline
+from worker.pipelines.modulation import ModulationTable
 from worker.pipelines.residency import Residency
 
 
@@ -23,9 +26,10 @@ class Names:
 class Placement:
     """A plan, carried out as the job goes on."""
 
-    def __init__(self, residency: Residency, names: Names, plan: ResidencyPlan) -> None:
+    def __init__(self, residency: Residency, names: Names, plan: ResidencyPlan, pipeline: Pipeline) -> None:
         self._residency = residency
         self._names = names
+        self._table = ModulationTable(pipeline, lambda: residency.stream(names.modulation))
         self.plan = plan
 
     @property
@@ -44,9 +48,12 @@ class Placement:
         """Have the text encoders; a denoiser that leaves them no room goes."""
         return self._residency.using([self._names.encoders], self.plan.sizes.encoding)
 
-    def denoising(self) -> AbstractContextManager[None]:
-        """Have the denoiser and the VAE, which reads the picture of an edit or a fill."""
-        return self._residency.using(self._denoising_names(), self._working_bytes)
+    @contextmanager
+    def denoising(self) -> Iterator[None]:
+        """Have the denoiser and the VAE, which reads the picture of an edit or a fill; once per image."""
+        table = self._table.in_place() if self.plan.layout.modulation_table else nullcontext()
+        with self._residency.using(self._denoising_names(), self._working_bytes), table:
+            yield
 
     def decoding(self) -> AbstractContextManager[None]:
         """Have the VAE."""

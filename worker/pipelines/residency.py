@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
+import torch
 
 from shared.domain.errors import OutOfMemory
 from shared.planner import GIB
@@ -86,6 +87,19 @@ class Residency:
         for name in away:
             self._bring(name)
         return True
+
+    def stream(self, name: str) -> Iterator[torch.nn.Module]:
+        """Let the layers of this pass over the device one by one; what is there already is used where it is.
+
+        The caller's working memory must have room for two of them.
+        """
+        master = self._items[name].master
+        if not self._is_away(name):
+            yield from master.layers()
+            return
+        self.brought[name] += 1
+        self.brought_bytes += master.nbytes
+        yield from master.stream()
 
     def evict(self, names: Iterable[str]) -> None:
         """Take these off the device, except what is in use."""

@@ -14,7 +14,7 @@ from shared.planner import Budget, Shape, Wanted, plan
 from worker.pipelines.device import Device, device_memory
 from worker.pipelines.device_memory import blocks_of
 from worker.pipelines.loader import ENCODERS, LoadedPipeline, Loader, Pipeline
-from worker.pipelines.modulation import modulation_weights
+from worker.pipelines.modulation import modulation_blocks
 from worker.pipelines.placement import Names, Placement, Unmanaged
 from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
 from worker.pipelines.prompt_cache import PromptCache
@@ -111,7 +111,7 @@ class PipelineStore:
         )
         log.info("placed", action="place", item=names.denoiser, reason=made.reason, evict=[*map(str, made.evict)])
         self.residency.evict(map(str, made.evict))
-        placement = Placement(self.residency, names, made)
+        placement = Placement(self.residency, names, made, loaded.pipeline)
         placement.prefetch()
         return placement
 
@@ -137,7 +137,7 @@ class PipelineStore:
                 encoders=f"encoders:{'+'.join(loaded.digests[name][:12] for name in ENCODERS)}",
                 vae=f"vae:{loaded.digests['vae'][:12]}",
             )
-            modulation = modulation_weights(pipeline.transformer)
+            modulation = modulation_blocks(pipeline.transformer)
             apart = {weight for block in modulation for weight in block.weights}
             self.residency.add(names.denoiser, blocks_of(pipeline.transformer, apart))
             self.residency.add(names.modulation, modulation)
