@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, Unpack
 
 import torch
@@ -9,12 +10,14 @@ from PIL import Image
 
 from shared.catalog import find_model
 from shared.domain.capabilities import fit_size, resolve
-from shared.domain.errors import MediaError, OutOfMemory
+from shared.domain.errors import MediaError
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind
+from shared.domain.precision import ResidencyKey
 from shared.domain.status import Phase
 from shared.planner import Shape
 from worker.demo.vocabulary import unknown_words
+from worker.generators.climb import Climb
 from worker.generators.interface import (
     GenerationContext,
     GenerationOptions,
@@ -22,7 +25,8 @@ from worker.generators.interface import (
     SilentContext,
 )
 from worker.pipelines.decode import decode_latents
-from worker.pipelines.device import StepPacer, free_cached_memory
+from worker.pipelines.device import StepPacer
+from worker.pipelines.ladder import JobShape, Ladder
 from worker.pipelines.loader import LoadedPipeline, Pipeline
 from worker.pipelines.placement import Placement, Unmanaged
 from worker.pipelines.prompt_cache import PromptEmbeds, PromptKey
@@ -37,6 +41,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     def __init__(self, store: PipelineStore) -> None:
         self._store = store
         self._expected: str | None = None
+        self._ladder = Ladder()
 
     def expect(self, residency: str | None) -> None:
         """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
@@ -61,44 +66,44 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
         loaded = self._store.load(spec)
+        shape = _shape(params, pictures)
         try:
-            placement = self._store.place(loaded, params.precision, _shape(params, pictures))
-            return self._run(loaded, placement, params, pictures, context)
-        except torch.OutOfMemoryError as error:
-            message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
+            placement = self._store.place(loaded, params.precision, shape)
+            job = JobShape(ResidencyKey(spec.model, params.precision), shape)
+            return self._run(Climb(self._ladder, job, placement, context, self._store.device), loaded, params, pictures)
         finally:
             loaded.pipeline.maybe_free_model_hooks()
-        # Outside the except block, so that the traceback no longer holds the tensors.
-        free_cached_memory(self._store.device)
-        raise OutOfMemory(message, width=params.width, height=params.height)
 
     def _run(
         self,
+        climb: Climb,
         loaded: LoadedPipeline,
-        placement: Placement | Unmanaged,
         params: BaseParams,
         pictures: dict[str, Image.Image],
-        context: GenerationContext,
     ) -> list[Image.Image]:
-        spec, pipeline = loaded.spec, loaded.pipeline
-        for acceleration in placement.accelerations:
-            context.on_acceleration(acceleration)
+        spec, pipeline, placement, context = loaded.spec, loaded.pipeline, climb.placement, climb.context
         context.on_phase(Phase.ENCODING)
         _warn_of_lost_words(spec, pipeline, params.prompt, context)
-        embeds = self._encode(loaded, placement, params)
-        images = []
-        for index in range(params.num_images):
+        inputs = pictures | climb.until_it_fits(lambda: self._encode(loaded, placement, params))
+
+        def paint(index: int) -> Image.Image:
             context.on_phase(Phase.DENOISING)
             with placement.denoising():
-                self._store.prefetch(self._expected)
-                latents = self._denoise(spec, pipeline, params, index, pictures | embeds, context)
+                if placement.has_room:
+                    self._store.prefetch(self._expected)
+                latents = self._denoise(spec, pipeline, params, index, inputs, context)
             context.on_phase(Phase.DECODING)
             with placement.decoding():
-                image = decode_latents(pipeline, latents, params.width, params.height)
+                return decode_latents(pipeline, latents, params.width, params.height)
+
+        images = []
+        for index in range(params.num_images):
+            image = climb.until_it_fits(partial(paint, index))
             if spec.kind is JobKind.FILL:
                 image = Image.composite(image, pictures["image"], pictures["mask_image"])
             context.on_image(index, image)
             images.append(image)
+        climb.done()
         return images
 
     def _encode(self, loaded: LoadedPipeline, placement: Placement | Unmanaged, params: BaseParams) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.domain.acceleration import MODULATION_TABLE, TILED_DECODE, Acceleration
 from shared.planner import ResidencyPlan
+from worker.pipelines.decode import tiled
+from worker.pipelines.ladder import Relief, Rung
 from worker.pipelines.loader import Pipeline
 from worker.pipelines.modulation import ModulationTable
 from worker.pipelines.residency import Residency
@@ -29,8 +31,20 @@ class Placement:
     def __init__(self, residency: Residency, names: Names, plan: ResidencyPlan, pipeline: Pipeline) -> None:
         self._residency = residency
         self._names = names
+        self._pipeline = pipeline
         self._table = ModulationTable(pipeline, lambda: residency.stream(names.modulation))
+        self._rung = Rung()
         self.plan = plan
+
+    @property
+    def has_room(self) -> bool:
+        """Whether nothing had to be given up, so that others may come in too."""
+        return not self._rung.reliefs
+
+    def relieve(self, rung: Rung) -> None:
+        """Give up what the rung of the ladder says, from the next phase on."""
+        self._rung = rung
+        self.plan = replace(self.plan, layout=rung.apply_to(self.plan.layout))
 
     @property
     def accelerations(self) -> tuple[Acceleration, ...]:
@@ -51,17 +65,25 @@ class Placement:
     @contextmanager
     def denoising(self) -> Iterator[None]:
         """Have the denoiser and the VAE, which reads the picture of an edit or a fill; once per image."""
+        self._give_up()
         table = self._table.in_place() if self.plan.layout.modulation_table else nullcontext()
         with self._residency.using(self._denoising_names(), self._working_bytes), table:
             yield
 
-    def decoding(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
         """Have the VAE."""
-        return self._residency.using([self._names.vae], self._working_bytes)
+        self._give_up()
+        tiling = tiled(self._pipeline.vae) if self.plan.layout.tiled_decode else nullcontext()
+        with self._residency.using([self._names.vae], self._working_bytes), tiling:
+            yield
 
-    def give_way(self) -> None:
-        """Take everything off the device that no phase is using right now."""
-        self._residency.evict_all()
+    def _give_up(self) -> None:
+        if Relief.ENCODERS_AWAY in self._rung.reliefs:
+            self._residency.evict([self._names.encoders])
+        if Relief.SMALLEST_PLAN in self._rung.reliefs:
+            needed = self._denoising_names()
+            self._residency.evict([name for name in self._residency.resident() if name not in needed])
 
     @property
     def _working_bytes(self) -> int:
@@ -75,7 +97,21 @@ class Placement:
 class Unmanaged:
     """diffusers' own model offload moves the weights: there is nothing to do here."""
 
-    accelerations: tuple[Acceleration, ...] = ()
+    has_room = False
+    """diffusers decides what else is there."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._tiles = False
+
+    @property
+    def accelerations(self) -> tuple[Acceleration, ...]:
+        """Tiles, once they were needed."""
+        return (TILED_DECODE,) if self._tiles else ()
+
+    def relieve(self, rung: Rung) -> None:
+        """Decode in tiles; nothing else is ours to give up."""
+        self._tiles = Relief.TILED_DECODE in rung.reliefs
 
     def prefetch(self) -> None:
         """Do nothing."""
@@ -84,7 +120,8 @@ class Unmanaged:
         """Do nothing."""
         return nullcontext()
 
-    denoising = decoding = encoding
+    denoising = encoding
 
-    def give_way(self) -> None:
-        """Do nothing."""
+    def decoding(self) -> AbstractContextManager[None]:
+        """Use tiles, once they were needed."""
+        return tiled(self._pipeline.vae) if self._tiles else nullcontext()

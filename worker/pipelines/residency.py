@@ -110,10 +110,6 @@ class Residency:
                 item.master.evict()
                 log.info("evicted", action="evict", item=name, item_bytes=item.master.nbytes)
 
-    def evict_all(self) -> None:
-        """Take everything off that is not in use."""
-        self.evict(list(self._resident))
-
     def _is_away(self, name: str) -> bool:
         return name not in self._resident
 

@@ -96,7 +96,7 @@ class PipelineStore:
         """
         if self._uses_offload(loaded.spec):
             self._offload(loaded)
-            return Unmanaged()
+            return Unmanaged(loaded.pipeline)
         names = self._register(loaded, precision)
         side = loaded.spec.native_side
         made = plan(
