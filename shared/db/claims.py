@@ -8,7 +8,7 @@ accepted cancel (``succeed``, ``retry``, ``release``) is refused in the same way
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from shared.db.claim_order import pick_next
 from shared.db.engine import Database
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
+from shared.domain.acceleration import Acceleration
 from shared.domain.errors import WorkerCrashed
 from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
 from shared.domain.status import Edge, JobStatus, Phase
@@ -81,12 +82,20 @@ class ClaimRepository:
         """Record what the run is doing now; ``False`` when the claim is lost."""
         return self._move(claim, {"phase": phase}, durable=False)
 
-    def succeed(self, claim: Claim, images: Sequence[JobImage], timings: Timings, warnings: Sequence[str]) -> bool:
+    def succeed(
+        self,
+        claim: Claim,
+        images: Sequence[JobImage],
+        timings: Timings,
+        warnings: Sequence[str],
+        accelerations: Sequence[Acceleration] = (),
+    ) -> bool:
         """Publish the pictures; their files must be durable already. ``False`` when refused.
 
         Calling it again after an error is safe, also when the first call did commit.
         """
         values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
+        values["accelerations"] = [asdict(item) for item in accelerations]
         moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
         return moved or self._succeeded(claim)
 

@@ -22,10 +22,12 @@ from worker.generators.interface import (
     SilentContext,
 )
 from worker.generators.options import resolve_options
-from worker.pipelines.assemble import IMAGE_TO_IMAGE, assemble
+from worker.pipelines.assemble import starting_from_picture
 from worker.pipelines.decode import decode_latents
 from worker.pipelines.device import StepPacer, free_cached_memory
-from worker.pipelines.store import Pipeline, PipelineStore
+from worker.pipelines.loader import LoadedPipeline, Pipeline
+from worker.pipelines.prompt_cache import PromptEmbeds, PromptKey
+from worker.pipelines.store import PipelineStore
 
 _MASK_THRESHOLD: Final = 128
 
@@ -57,31 +59,33 @@ class FluxLocalGenerator(ImageGeneratorInterface):
                 limit=None,
             )
         params = resolve_options(spec, prompt, options)
+        self._store.check_precision(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
-        pipeline = self._store.get(spec)
+        loaded = self._store.load(spec)
         starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
-        runs = assemble(IMAGE_TO_IMAGE[spec.pipeline_class], pipeline) if starts_from_picture else pipeline
+        runs = starting_from_picture(loaded) if starts_from_picture else loaded
         try:
-            return self._run(spec, runs, params, pictures, context)
+            return self._run(runs, params, pictures, context)
         except torch.OutOfMemoryError as error:
             message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
         finally:
-            pipeline.maybe_free_model_hooks()
+            loaded.pipeline.maybe_free_model_hooks()
         # Outside the except block, so that the traceback no longer holds the tensors.
         free_cached_memory(self._store.device)
         raise OutOfMemory(message, width=params.width, height=params.height)
 
     def _run(
         self,
-        spec: PipelineSpec,
-        pipeline: Pipeline,
+        loaded: LoadedPipeline,
         params: BaseParams,
         pictures: dict[str, Any],
         context: GenerationContext,
     ) -> list[Image.Image]:
+        spec, pipeline = loaded.spec, loaded.pipeline
         context.on_phase(Phase.ENCODING)
-        embeds = self._encode(spec, pipeline, params.prompt, context)
+        _warn_of_lost_words(spec, pipeline, params.prompt, context)
+        embeds = self._encode(loaded, params)
         images = []
         for index in range(params.num_images):
             context.on_phase(Phase.DENOISING)
@@ -94,18 +98,20 @@ class FluxLocalGenerator(ImageGeneratorInterface):
             images.append(image)
         return images
 
-    @torch.no_grad()
-    def _encode(
-        self, spec: PipelineSpec, pipeline: Pipeline, prompt: str, context: GenerationContext
-    ) -> dict[str, Any]:
-        _warn_of_lost_words(spec, pipeline, prompt, context)
-        prompt_embeds, pooled, _ = pipeline.encode_prompt(
-            prompt=prompt,
-            prompt_2=None,
-            device=self._store.device.torch_device,
-            max_sequence_length=spec.max_sequence_length,
-        )
-        return {"prompt_embeds": prompt_embeds, "pooled_prompt_embeds": pooled}
+    def _encode(self, loaded: LoadedPipeline, params: BaseParams) -> dict[str, Any]:
+        device = self._store.device.torch_device
+        length = loaded.spec.max_sequence_length
+
+        @torch.no_grad()
+        def encode() -> PromptEmbeds:
+            prompt_embeds, pooled, _ = loaded.pipeline.encode_prompt(
+                prompt=params.prompt, prompt_2=None, device=device, max_sequence_length=length
+            )
+            return PromptEmbeds(prompt_embeds, pooled)
+
+        key = PromptKey(f"{loaded.encoders}:{params.precision}", length, params.prompt)
+        embeds = self._store.prompts.get(key, device, encode)
+        return {"prompt_embeds": embeds.prompt_embeds, "pooled_prompt_embeds": embeds.pooled_prompt_embeds}
 
     def _denoise(
         self,

@@ -7,6 +7,8 @@ from typing import Final, Protocol, TypedDict, Unpack, cast
 
 from PIL import Image
 
+from shared.domain.acceleration import Acceleration
+from shared.domain.precision import Precision
 from shared.domain.prompt_config import PromptConfig
 from shared.domain.status import Phase
 
@@ -36,6 +38,8 @@ class GenerationOptions(TypedDict, total=False):
     ip_adapter_scale: float
     """How much ``reference`` counts, 0..1."""
 
+    precision: Precision
+
 
 PICTURES: Final = ("image", "mask", "reference")
 """Options that are pictures; the others, but for ``model``, are parameters of the job."""
@@ -56,6 +60,9 @@ class GenerationContext(Protocol):
     def warn(self, message: str) -> None:
         """The caller should know this; it does not stop the work."""
 
+    def on_acceleration(self, acceleration: Acceleration) -> None:
+        """The pictures are made with this technique; it is named in the result."""
+
     def raise_if_cancelled(self) -> None:
         """Raise ``JobInterrupted`` when the work should stop."""
 
@@ -73,6 +80,9 @@ class SilentContext:
         """Ignore."""
 
     def warn(self, message: str) -> None:
+        """Ignore."""
+
+    def on_acceleration(self, acceleration: Acceleration) -> None:
         """Ignore."""
 
     def raise_if_cancelled(self) -> None:

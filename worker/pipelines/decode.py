@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from shared.domain.errors import NumericError
-from worker.pipelines.store import Pipeline
+from worker.pipelines.loader import Pipeline
 
 
 @torch.no_grad()

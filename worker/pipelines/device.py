@@ -7,6 +7,8 @@ from typing import Final
 
 import torch
 
+from shared.domain.precision import Precision
+
 CUDA_RESERVE_BYTES: Final = 3 * 2**30
 """Left free beside the weights: CUDA context, activations of 1024 x 1024, VAE decode (see the planner)."""
 
@@ -20,6 +22,16 @@ class Device:
     description: str
     total_bytes: int | None
     """Memory of the card in bytes; ``None`` on a CPU."""
+
+    @property
+    def kind(self) -> str:
+        """What people call it: CUDA or CPU."""
+        return "CUDA" if self.is_cuda else "CPU"
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The weight formats that can be loaded here; quantized ones are planned for, and not loaded yet."""
+        return (Precision.EXACT,)
 
     @property
     def is_cuda(self) -> bool:
