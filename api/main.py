@@ -47,7 +47,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         version=VERSION,
         description="Text to image, Kontext editing and Fill behind a durable job queue.",
         lifespan=_lifespan(settings),
-        form_limits={"max_files": 2, "max_fields": 16, "max_part_size": 65_536},
+        form_limits={"max_files": 2, "max_fields": 32, "max_part_size": 65_536},
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(
@@ -58,6 +58,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
     )
     install_error_handlers(app)
+    app.include_router(submit.form_router)
     for routes in (submit, jobs, queue, images, models, health, root):
         app.include_router(routes.router)
     return app

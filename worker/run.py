@@ -177,5 +177,5 @@ class JobRun:
         )
 
     def _parameters(self, seed: int) -> dict[str, Any]:
-        parameters = self.job.params.model_dump(mode="json", exclude={"num_images"})
+        parameters = self.job.params.model_dump(mode="json", exclude={"num_images"}, exclude_none=True)
         return {**parameters, "seed": seed, "model": self.job.model}

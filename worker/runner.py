@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import cast
 
 import structlog
 from PIL import Image
@@ -129,17 +130,8 @@ class Runner:
 
     def _options(self, job: Job) -> GenerationOptions:
         """Return the job's parameters and pictures as keyword arguments of the generator."""
-        params = job.params
-        options: GenerationOptions = {
-            "model": job.model,
-            "width": params.width,
-            "height": params.height,
-            "num_inference_steps": params.num_inference_steps,
-            "guidance_scale": params.guidance_scale,
-            "seed": params.seed,
-            "num_images": params.num_images,
-            "precision": params.precision,
-        }
+        params = job.params.model_dump(exclude={"kind", "prompt"}, exclude_none=True)
+        options = cast(GenerationOptions, {"model": job.model, **params})
         for item in job.inputs:
             options[item.role.value] = self._open(item.path)
         return options

@@ -102,7 +102,7 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         status_seq=job.status_seq,
         model=job.model,
         generator=job.generator,
-        params=job.params.model_dump(mode="json", exclude={"kind"}),
+        params=job.params.model_dump(mode="json", exclude={"kind"}, exclude_none=True),
         job_class=JobClassName[job.schedule.job_class.name],
         priority=job.schedule.priority,
         not_before=job.schedule.not_before,

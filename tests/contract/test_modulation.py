@@ -115,3 +115,21 @@ class TestOnACardThatNeedsIt:
         assert f"{model}/modulation" not in tight.residency.resident()
         linear = tight.load(CATALOG[model]).pipeline.transformer.transformer_blocks[0].norm1.linear
         assert linear.weight.numel() == 0
+
+
+def test_a_job_that_starts_from_a_picture_reads_the_rows_of_its_own_steps(store):
+    # Given a job that begins in the middle of the schedule, on a card that needs the table
+    working = max(working_bytes(SIDE * SIDE, 24), encode_bytes(24))
+    tight = store_on(card(shared_bytes() + CATALOG["demo"].component_bytes["transformer"] - 1000, working))
+    options = {
+        "model": "demo",
+        **OPTIONS["demo"],
+        "num_inference_steps": 6,
+        "image": Image.new("RGB", (SIDE, SIDE), "red"),
+    }
+    context = Context()
+    # When it is made there and on a roomy one, then the pictures are equal
+    planned = FluxLocalGenerator(tight).generate("a blue square", context=context, strength=0.5, **options)[0]
+    roomy = FluxLocalGenerator(store).generate("a blue square", strength=0.5, **options)[0]
+    assert context.accelerations == [MODULATION_TABLE]
+    assert np.array_equal(np.asarray(planned), np.asarray(roomy))

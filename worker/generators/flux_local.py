@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from shared.catalog import find_model
-from shared.domain.capabilities import fit_size, resolve
-from shared.domain.errors import MediaError
+from shared.domain.capabilities import fit_size
+from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import PipelineSpec
-from shared.domain.params import BaseParams, JobKind
+from shared.domain.params import BaseParams, JobKind, JobParams
 from shared.domain.precision import ResidencyKey
 from shared.domain.status import Phase
 from shared.planner import Shape
@@ -24,6 +24,8 @@ from worker.generators.interface import (
     ImageGeneratorInterface,
     SilentContext,
 )
+from worker.generators.options import resolve_options
+from worker.pipelines.assemble import starting_from_picture
 from worker.pipelines.decode import decode_latents
 from worker.pipelines.device import StepPacer
 from worker.pipelines.ladder import JobShape, Ladder
@@ -61,7 +63,13 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         """Return the pictures; see ``ImageGeneratorInterface.generate``."""
         context = context or SilentContext()
         spec = find_model(options.get("model", "demo"))
-        params = _resolve(spec, prompt, options)
+        if "reference" in options:
+            raise CapabilityError(
+                "reference: this generator follows words alone; `consistent` follows a picture.",
+                field="reference",
+                limit=None,
+            )
+        params = resolve_options(spec, prompt, options)
         self._store.check(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
@@ -70,7 +78,10 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         try:
             placement = self._store.place(loaded, params.precision, shape)
             job = JobShape(ResidencyKey(spec.model, params.precision), shape)
-            return self._run(Climb(self._ladder, job, placement, context, self._store.device), loaded, params, pictures)
+            climb = Climb(self._ladder, job, placement, context, self._store.device)
+            starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
+            runs = starting_from_picture(loaded) if starts_from_picture else loaded
+            return self._run(climb, runs, params, pictures)
         finally:
             loaded.pipeline.maybe_free_model_hooks()
 
@@ -79,7 +90,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         climb: Climb,
         loaded: LoadedPipeline,
         params: BaseParams,
-        pictures: dict[str, Image.Image],
+        pictures: dict[str, Any],
     ) -> list[Image.Image]:
         spec, pipeline, placement, context = loaded.spec, loaded.pipeline, climb.placement, climb.context
         context.on_phase(Phase.ENCODING)
@@ -133,9 +144,9 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     ) -> torch.Tensor:
         pacer = StepPacer(self._store.device)
 
-        def on_step_end(_pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+        def on_step_end(running: Pipeline, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
             pacer.step_done()
-            context.on_step(step + 1, params.num_inference_steps)
+            context.on_step(step + 1, running.num_timesteps)
             return kwargs
 
         if spec.kind is JobKind.EDIT:  # else diffusers snaps to its own list of sizes
@@ -157,25 +168,19 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         return latents
 
 
-def _shape(params: BaseParams, pictures: dict[str, Image.Image]) -> Shape:
+def _shape(params: BaseParams, pictures: dict[str, Any]) -> Shape:
     source = pictures.get("image")
     return Shape(params.width * params.height, source.width * source.height if source else 0)
 
 
-def _resolve(spec: PipelineSpec, prompt: str, options: GenerationOptions) -> BaseParams:
-    asked = {key: value for key, value in options.items() if key not in ("model", "image", "mask")}
-    source = options.get("image")
-    return resolve(spec, spec.kind, {"prompt": prompt, **asked}, source.size if source else None).params
-
-
-def _prepare_pictures(spec: PipelineSpec, params: BaseParams, options: GenerationOptions) -> dict[str, Image.Image]:
-    """Return the pipeline's picture arguments, scaled to what the job asks for."""
-    if spec.kind is JobKind.GENERATE:
-        return {}
+def _prepare_pictures(spec: PipelineSpec, params: JobParams, options: GenerationOptions) -> dict[str, Any]:
+    """Return the pipeline's arguments that come of pictures, scaled to what the job asks for."""
     image = options.get("image")
+    size = (params.width, params.height)
+    if params.kind is JobKind.GENERATE:
+        return {"image": _scaled(image, size), "strength": params.strength} if image else {}
     if image is None:
         raise MediaError(f"A {spec.kind.value} job needs an image.", field="image")
-    size = (params.width, params.height)
     if spec.kind is JobKind.EDIT:
         # The source keeps its own shape; only its area is bounded, since every pixel costs tokens.
         return {"image": _scaled(image, fit_size(image.size, spec.limits, size[0] * size[1]))}

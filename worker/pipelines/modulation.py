@@ -84,7 +84,9 @@ class ModulationTable:
     def _embeddings(self, call: Mapping[str, Any]) -> Iterator[torch.Tensor]:
         """Yield what the modulation layers see at each step, of shape (1, width)."""
         transformer, guidance, dtype = self._pipeline.transformer, call["guidance"], call["hidden_states"].dtype
-        timesteps = self._pipeline.scheduler.timesteps.to(call["timestep"].dtype) / 1000
+        scheduler = self._pipeline.scheduler
+        # A job that starts from a picture begins later in the schedule.
+        timesteps = scheduler.timesteps[scheduler.begin_index or 0 :].to(call["timestep"].dtype) / 1000
         if not torch.equal(timesteps[:1], call["timestep"]):
             raise RuntimeError("the pipeline's timesteps are not the scheduler's: no table can be made for it")
         known = () if guidance is None else (guidance.to(dtype) * 1000,)

@@ -20,7 +20,8 @@ class Names:
     """Under which names a pipeline's weights are known to the residency."""
 
     denoiser: str
-    modulation: str
+    modulation: str | None
+    """``None`` where the denoiser has no such layers."""
     encoders: str
     vae: str
 
@@ -32,7 +33,7 @@ class Placement:
         self._residency = residency
         self._names = names
         self._pipeline = pipeline
-        self._table = ModulationTable(pipeline, lambda: residency.stream(names.modulation))
+        self._table: ModulationTable | None = None
         self._rung = Rung()
         self.plan = plan
 
@@ -66,8 +67,7 @@ class Placement:
     def denoising(self) -> Iterator[None]:
         """Have the denoiser and the VAE, which reads the picture of an edit or a fill; once per image."""
         self._give_up()
-        table = self._table.in_place() if self.plan.layout.modulation_table else nullcontext()
-        with self._residency.using(self._denoising_names(), self._working_bytes), table:
+        with self._residency.using(self._denoising_names(), self._working_bytes), self._modulation():
             yield
 
     @contextmanager
@@ -90,8 +90,19 @@ class Placement:
         return self.plan.sizes.working + self.plan.sizes.table
 
     def _denoising_names(self) -> list[str]:
-        modulation = [] if self.plan.layout.modulation_table else [self._names.modulation]
-        return [self._names.vae, self._names.denoiser, *modulation]
+        names = [self._names.vae, self._names.denoiser]
+        if self._names.modulation is not None and not self.plan.layout.modulation_table:
+            names.append(self._names.modulation)
+        return names
+
+    def _modulation(self) -> AbstractContextManager[None]:
+        """Read the modulation from a table where the plan wants one; it serves all images of the job."""
+        name = self._names.modulation
+        if name is None or not self.plan.layout.modulation_table:
+            return nullcontext()
+        if self._table is None:
+            self._table = ModulationTable(self._pipeline, lambda: self._residency.stream(name))
+        return self._table.in_place()
 
 
 class Unmanaged:

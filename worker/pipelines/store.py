@@ -119,7 +119,7 @@ class PipelineStore:
         """Bring the denoiser of a model that was placed before, if it has room beside what is there."""
         names = self._names.get(residency or "")
         if names is not None:
-            self.residency.prefetch([names.denoiser, names.modulation], 0)
+            self.residency.prefetch([names.denoiser, *([names.modulation] if names.modulation else [])], 0)
 
     def resident_keys(self) -> tuple[ResidencyKey, ...]:
         """Return the models whose weights are on the device, least recently used first."""
@@ -131,16 +131,17 @@ class PipelineStore:
         """Hand the weights over to the residency, once; shared ones under names that depend on their content only."""
         pipeline, key = loaded.pipeline, ResidencyKey(loaded.spec.model, precision)
         if str(key) not in self._names:
+            modulation = modulation_blocks(pipeline.transformer)
             names = self._names[str(key)] = Names(
                 denoiser=str(key),
-                modulation=f"{key}/modulation",
+                modulation=f"{key}/modulation" if modulation else None,
                 encoders=f"encoders:{'+'.join(loaded.digests[name][:12] for name in ENCODERS)}",
                 vae=f"vae:{loaded.digests['vae'][:12]}",
             )
-            modulation = modulation_blocks(pipeline.transformer)
             apart = {weight for block in modulation for weight in block.weights}
             self.residency.add(names.denoiser, blocks_of(pipeline.transformer, apart))
-            self.residency.add(names.modulation, modulation)
+            if names.modulation is not None:
+                self.residency.add(names.modulation, modulation)
             self.residency.add(names.encoders, (b for name in ENCODERS for b in blocks_of(getattr(pipeline, name))))
             self.residency.add(names.vae, blocks_of(pipeline.vae))
         return self._names[str(key)]
