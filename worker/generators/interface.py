@@ -40,6 +40,7 @@ class GenerationOptions(TypedDict, total=False):
     """How much ``reference`` counts, 0..1."""
 
 
+
 PICTURES: Final = ("image", "mask", "reference")
 """Options that are pictures; the others, but for ``model``, are parameters of the job."""
 
@@ -136,3 +137,9 @@ class ImageGeneratorInterface(ABC):
     def resident(self) -> frozenset[str]:
         """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
         return frozenset()
+
+    def expect(self, residency: str | None) -> None:  # noqa: B027  # nobody has to implement a hint
+        """Hear what the next job probably needs: whoever can brings it while the current one computes.
+
+        A hint, called before ``generate``; nothing has to come of it.
+        """
