@@ -326,6 +326,7 @@ class JobRead(BaseModel):
     held: bool
     progress: ProgressRead
     queue_position: int | None
+    """How many go first: in this server's queue or, while the job runs, in that of the Space that makes the image."""
     eta_seconds: float | None
     attempt: int
     attempts: list[AttemptRead]

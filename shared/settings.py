@@ -9,12 +9,16 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.catalog import find_model
+from shared.domain.errors import UnknownModel
+from shared.domain.model import PipelineSpec
 from shared.domain.precision import PrecisionSetting
+from shared.domain.space import check_space
 
 _LONGEST_SOCKET_PATH: Final = 100
 """Linux takes 107 bytes; Redis clients add none, but leave room."""
@@ -161,6 +165,45 @@ class WorkerSettings(CoreSettings):
         gt=0,
         description="the same for encoding and decoding, times the number of images, and for saving one",
     )
+
+
+class RemoteSettings(CoreSettings):
+    """The Hugging Face Space that jobs may be sent to; unset: nothing leaves this machine."""
+
+    remote_space: str | None = Field(
+        default=None, description="Space for remote jobs: `owner/name`, or the URL of any Gradio app; unset: none"
+    )
+    remote_token: SecretStr | None = Field(
+        default=None, description="Hugging Face token for a private Space or more quota; sent to the Space"
+    )
+    remote_model: str | None = Field(
+        default=None, description="model that the Space runs; unset: the one whose repository has the Space's name"
+    )
+    remote_api_name: str | None = Field(
+        default=None, description="endpoint of the Space; unset: `/infer`, or the only one that fits"
+    )
+    remote_connect_seconds: float = Field(default=30.0, gt=0, description="longest time to reach the Space")
+    remote_call_seconds: float = Field(
+        default=600.0, gt=0, description="longest time for one image, the Space's own queue included"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.remote_space is not None:
+            check_space(self.remote_space, with_token=self.remote_token is not None)
+            self._find_spec(self.remote_space)
+        return self
+
+    @property
+    def remote_spec(self) -> PipelineSpec | None:
+        """The model that the Space runs; ``None`` when there is no Space."""
+        return self._find_spec(self.remote_space) if self.remote_space is not None else None
+
+    def _find_spec(self, space: str) -> PipelineSpec:
+        try:
+            return find_model(self.remote_model or space)
+        except UnknownModel as error:
+            raise ValueError(f"FLUX_REMOTE_MODEL must say which model the Space runs. {error.message}") from error
 
 
 class HubSettings(CoreSettings):

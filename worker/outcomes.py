@@ -80,7 +80,7 @@ class Outcomes:
         except ServiceError as error:
             if isinstance(error, StorageFailed):
                 self._on_storage_failed()
-            return self._fail(run, JobError(code=error.code, message=error.message, retryable=error.retryable))
+            return self._fail(run, _to_job_error(error))
         except NotRecorded:
             raise
         except Exception as error:  # whatever a model throws must end this job, not the worker
@@ -111,3 +111,12 @@ class Outcomes:
             return JobStatus.CANCELLED.value
         log.warning("claim lost", action="fenced")
         return "fenced"
+
+
+def _to_job_error(error: ServiceError) -> JobError:
+    return JobError(
+        code=error.code,
+        message=error.message,
+        retryable=error.retryable,
+        retry_after_seconds=error.retry_after_seconds,
+    )

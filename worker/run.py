@@ -73,6 +73,11 @@ class JobRun:
         self._report(step, total_steps)
         self.raise_if_cancelled()
 
+    def on_queue(self, position: int, eta_seconds: float | None) -> None:
+        """Report the place in a Space's queue, and hear whether somebody wants the job to stop."""
+        self._report(0, remote_position=position, remote_eta_seconds=eta_seconds)
+        self.raise_if_cancelled()
+
     def on_image(self, index: int, image: Image.Image) -> None:
         """Have the picture written at once, while the work goes on.
 
@@ -146,7 +151,14 @@ class JobRun:
             self._load_seconds += now - self._phase_began
         self._phase_began = now
 
-    def _report(self, step: int, total_steps: int | None = None) -> None:
+    def _report(
+        self,
+        step: int,
+        total_steps: int | None = None,
+        *,
+        remote_position: int | None = None,
+        remote_eta_seconds: float | None = None,
+    ) -> None:
         progress = Progress(
             attempt=self.claim.attempt,
             phase=self._phase,
@@ -154,6 +166,8 @@ class JobRun:
             total_steps=total_steps or self.job.params.num_inference_steps,
             image_index=len(self._writes),
             num_images=self.job.params.num_images,
+            remote_position=remote_position,
+            remote_eta_seconds=remote_eta_seconds,
         )
         hinted = self._channel.report(self.job.id, progress)
         if hinted is None:  # Redis is away: the row knows too

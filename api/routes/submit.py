@@ -23,7 +23,7 @@ form_router = APIRouter(prefix="/api", route_class=FormRoute, include_in_schema=
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": JobWithImage | JobRead, "description": "the job ended within `wait`"},
     202: {"model": JobRead, "description": "accepted; poll `Location`"},
-    **error_responses(409, 413, 415, 422, 429, 500, 503, 504, 507),
+    **error_responses(409, 413, 415, 422, 429, 500, 502, 503, 504, 507),
 }
 
 

@@ -113,9 +113,11 @@ class ClaimRepository:
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
         """Put the job back for another try after ``delay``; ``False`` when the claim is lost.
 
-        A job that somebody wants to stop ends as cancelled instead.
+        A job that somebody wants to stop ends as cancelled instead. A wait that the other side asked for is no failed
+        try and spends none of the job's budget.
         """
-        values = {**_queued_again(self._clock()), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
+        spent = int(error.retry_after_seconds is None)
+        values = {**_queued_again(self._clock()), "not_before": self._clock() + delay, "errors": JobRow.errors + spent}
         return self._move(claim, values, outcome=Edge.RETRY, error=error)
 
     def release(self, claim: Claim) -> bool:

@@ -77,6 +77,8 @@ class JobError:
     code: str
     message: str
     retryable: bool = False
+    retry_after_seconds: float | None = None
+    """When the cause will be gone, if whoever caused it said so; decides the next try and is not stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +203,10 @@ class Progress:
     total_steps: int
     image_index: int = 0
     num_images: int = 1
+    remote_position: int | None = None
+    """How many go first in a Space's queue, while the current image waits there."""
+    remote_eta_seconds: float | None = None
+    """How long that queue takes, as the Space estimates it."""
 
     @property
     def value(self) -> float:

@@ -40,7 +40,6 @@ class GenerationOptions(TypedDict, total=False):
     """How much ``reference`` counts, 0..1."""
 
 
-
 PICTURES: Final = ("image", "mask", "reference")
 """Options that are pictures; the others, but for ``model``, are parameters of the job."""
 
@@ -53,6 +52,9 @@ class GenerationContext(Protocol):
 
     def on_step(self, step: int, total_steps: int) -> None:
         """Denoising step ``step`` of ``total_steps`` (1-based) of the current image is done."""
+
+    def on_queue(self, position: int, eta_seconds: float | None) -> None:
+        """The current image waits in another server's queue: ``position`` go first (0: it is next)."""
 
     def on_image(self, index: int, image: Image.Image) -> None:
         """Image ``index`` (0-based) is finished, its pixels on the host; it is saved while the work goes on."""
@@ -74,6 +76,9 @@ class SilentContext:
         """Ignore."""
 
     def on_step(self, step: int, total_steps: int) -> None:
+        """Ignore."""
+
+    def on_queue(self, position: int, eta_seconds: float | None) -> None:
         """Ignore."""
 
     def on_image(self, index: int, image: Image.Image) -> None:
@@ -105,6 +110,7 @@ class ImageGeneratorInterface(ABC):
           OutOfMemory: the device cannot hold the job.
           NumericError: the model produced no picture (NaN).
           DeviceLost: the device takes no more work from this process, which has to be replaced.
+          RemoteUnavailable, QuotaExceeded, RemoteRefused, RemoteFailed: from a generator on another machine.
         """
 
     def generate_from(
