@@ -40,7 +40,6 @@ class GenerationOptions(TypedDict, total=False):
     """How much ``reference`` counts, 0..1."""
 
 
-
 PICTURES: Final = ("image", "mask", "reference")
 """Options that are pictures; the others, but for ``model``, are parameters of the job."""
 
