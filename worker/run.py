@@ -20,7 +20,7 @@ from shared.domain.status import Phase
 from shared.ids import new_image_id
 from shared.storage.base import MediaStorage
 from worker.cancellation import StopReason, StopSignal
-from worker.pipelines.encode import encode_png
+from worker.pipelines.encode import encode
 from worker.saver import Saver
 
 log = structlog.get_logger(__name__)
@@ -158,8 +158,9 @@ class JobRun:
         """Encode and store one picture; runs in the saver's thread."""
         self.signal.raise_if_asked()
         seed = self.job.params.seed + index
-        data = encode_png(image, self._parameters(seed))
-        key = f"{self.job.id}/{self.claim.attempt}-{index}.png"
+        output_format = self.job.params.output_format
+        data = encode(image, self._parameters(seed), output_format)
+        key = f"{self.job.id}/{self.claim.attempt}-{index}{output_format.suffix}"
         try:
             self._storage.put(key, data)
         except OSError as error:
@@ -171,7 +172,7 @@ class JobRun:
             width=image.width,
             height=image.height,
             path=key,
-            content_type="image/png",
+            content_type=output_format.content_type,
             size_bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
         )
