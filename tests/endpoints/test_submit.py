@@ -490,6 +490,7 @@ def test_a_generate_job_takes_pictures_to_start_from_and_to_follow(server: Serve
     assert params == params | {
         "prompt": PROMPT, "num_inference_steps": 30, "guidance_scale": 7.5, "width": 512, "height": 512, "seed": 3,
         "num_images": 1, "negative_prompt": "blurry", "sampler": "Euler a", "strength": 0.5, "ip_adapter_scale": 0.6,
+        "precision": "exact",
     }  # fmt: skip
 
 

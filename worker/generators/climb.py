@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
-
 from shared.domain.errors import OutOfMemory
 from worker.generators.interface import GenerationContext
-from worker.pipelines.device import Device, free_cached_memory
+from worker.pipelines.device import Device, free_cached_memory, is_out_of_memory
 from worker.pipelines.ladder import JobShape, Ladder, Rung
 from worker.pipelines.placement import Placement, Unmanaged
 
@@ -43,7 +41,9 @@ class Climb:
         while True:
             try:
                 return work()
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 message = f"{self._device.description} ran out of memory: {error}".splitlines()[0]
             # Outside the except block, so that the traceback no longer holds the tensors.
             free_cached_memory(self._device)

@@ -27,7 +27,7 @@ from worker.generators.interface import (
 from worker.generators.options import resolve_options
 from worker.pipelines.assemble import starting_from_picture
 from worker.pipelines.decode import decode_latents
-from worker.pipelines.device import StepPacer
+from worker.pipelines.device import StepPacer, device_loss
 from worker.pipelines.ladder import JobShape, Ladder
 from worker.pipelines.loader import LoadedPipeline, Pipeline
 from worker.pipelines.placement import Placement, Unmanaged
@@ -73,6 +73,12 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         self.store.check(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
+        with device_loss():
+            return self._load_and_run(spec, params, pictures, context)
+
+    def _load_and_run(
+        self, spec: PipelineSpec, params: JobParams, pictures: dict[str, Any], context: GenerationContext
+    ) -> list[Image.Image]:
         loaded = self.store.load(spec)
         shape = _shape(params, pictures)
         try:

@@ -30,6 +30,7 @@ class GenerationOptions(TypedDict, total=False):
     seed: int
     """Seed of the first image; image ``i`` uses ``seed + i``."""
     num_images: int
+    precision: Precision
     negative_prompt: str
     sampler: str
     """One of ``shared.domain.samplers.SAMPLERS``."""
@@ -37,8 +38,6 @@ class GenerationOptions(TypedDict, total=False):
     """Share of the denoising that ``image`` goes through in a generate job, 0..1."""
     ip_adapter_scale: float
     """How much ``reference`` counts, 0..1."""
-
-    precision: Precision
 
 
 PICTURES: Final = ("image", "mask", "reference")
@@ -104,6 +103,7 @@ class ImageGeneratorInterface(ABC):
           ModelUnavailable: the weights are not there.
           OutOfMemory: the device cannot hold the job.
           NumericError: the model produced no picture (NaN).
+          DeviceLost: the device takes no more work from this process, which has to be replaced.
         """
 
     def generate_from(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from shared.domain.errors import DeviceLost
 from shared.domain.precision import Precision
 from worker.pipelines.cuda_memory import CudaMemory
 from worker.pipelines.device_memory import DeviceMemory, HostMemory
@@ -86,6 +89,32 @@ class StepPacer:
             self._previous.synchronize()
         self._previous = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._previous.record()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device only lacked memory, which the next job may have again."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
+    )
+
+
+@contextmanager
+def device_loss() -> Iterator[None]:
+    """Turn an error after which CUDA refuses all further work of this process into ``DeviceLost``.
+
+    "To continue using CUDA, the process must be terminated and relaunched" (CUDA runtime API, cudaErrorIllegalAddress
+    and others). Torch raises ``AcceleratorError``; some of its calls a plain RuntimeError that quotes CUDA.
+
+    Raises:
+      DeviceLost: instead of such an error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        quotes_cuda = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+        if not quotes_cuda or is_out_of_memory(error):
+            raise
+        raise DeviceLost(f"The device failed: {str(error).splitlines()[0]}") from error
 
 
 def free_cached_memory(device: Device) -> None:
