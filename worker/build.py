@@ -94,7 +94,9 @@ class GpuWorker:
             return self._runner.run_next()
 
     def close(self) -> None:
-        """Say goodbye and let the next process have the GPU."""
+        """Finish saving, say goodbye and let the next process have the GPU."""
+        if self._runner is not None:
+            self._runner.close()
         if self._presence is not None:
             self._presence.leave()
         if self._database is not None:

@@ -44,5 +44,9 @@ class StopSignal:
         """
         if self._reason is None and self._shutting_down():
             self.stop(StopReason.SHUTDOWN)
+        self.raise_if_asked()
+
+    def raise_if_asked(self) -> None:
+        """As ``raise_if_stopped``, for work so short that a shutdown waits for it."""
         if self._reason is not None:
             raise JobInterrupted(self._reason)

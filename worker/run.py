@@ -1,12 +1,15 @@
-"""One run of one job, as the generator sees it: reports, saves pictures, and stops when told to."""
+"""One run of one job, as the generator sees it: reports, hands over pictures, and stops when told to."""
 
 from __future__ import annotations
 
 import hashlib
 import time
+from concurrent.futures import Future
 from typing import Any
 
+import structlog
 from PIL import Image
+from sqlalchemy.exc import OperationalError
 
 from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
@@ -17,10 +20,13 @@ from shared.ids import new_image_id
 from shared.storage.base import MediaStorage
 from worker.cancellation import StopReason, StopSignal
 from worker.pipelines.encode import encode_png
+from worker.saver import Saver
+
+log = structlog.get_logger(__name__)
 
 
 class JobRun:
-    """The ``GenerationContext`` of one attempt. What it collects is published only by ``ClaimRepository``."""
+    """The ``GenerationContext`` of one attempt. What it collects is published only by ``Outcomes``."""
 
     def __init__(
         self,
@@ -30,28 +36,31 @@ class JobRun:
         claims: ClaimRepository,
         storage: MediaStorage,
         channel: ProgressChannel,
+        saver: Saver,
         signal: StopSignal,
     ) -> None:
-        self._job = job
-        self._claim = claim
+        self.job = job
+        self.claim = claim
+        self.signal = signal
+        self.warnings = list(job.warnings)
         self._claims = claims
         self._storage = storage
         self._channel = channel
-        self._signal = signal
+        self._saver = saver
         self._started = time.monotonic()
         self._phase = Phase.LOADING
         self._phase_began = self._started
         self._load_seconds = 0.0
-        self.images: list[JobImage] = []
-        self.warnings = list(job.warnings)
+        self._writes: list[Future[JobImage]] = []
 
     def on_phase(self, phase: Phase) -> None:
         """Record the phase in the row, so that it is seen without Redis too."""
-        self._end_phase()
         self.raise_if_cancelled()
-        if phase is not self._phase and not self._claims.set_phase(self._claim, phase):
-            self._signal.stop(StopReason.CLAIM_LOST)
-        self._phase = phase
+        if phase is not self._phase:
+            try:
+                self._enter(phase)
+            except OperationalError as error:  # the row shows an old phase for a while; the work goes on
+                log.warning("phase not recorded", action="phase_failed", phase=phase, error=str(error))
         self._report(0)
 
     def on_step(self, step: int, total_steps: int) -> None:
@@ -60,27 +69,15 @@ class JobRun:
         self.raise_if_cancelled()
 
     def on_image(self, index: int, image: Image.Image) -> None:
-        """Write the picture durably; it is published with the others when the job succeeds."""
-        seed = self._job.params.seed + index
-        data = encode_png(image, self._parameters(seed))
-        key = f"{self._job.id}/{self._claim.attempt}-{index}.png"
-        try:
-            self._storage.put(key, data)
-        except OSError as error:
-            raise StorageFailed(f"The picture could not be written: {error.strerror or error}.") from error
-        self.images.append(
-            JobImage(
-                id=new_image_id(),
-                index=index,
-                seed=seed,
-                width=image.width,
-                height=image.height,
-                path=key,
-                content_type="image/png",
-                size_bytes=len(data),
-                sha256=hashlib.sha256(data).hexdigest(),
-            )
-        )
+        """Have the picture written at once, while the work goes on.
+
+        Raises:
+          StorageFailed: an earlier picture could not be written, so more work would be lost.
+        """
+        for write in self._writes:
+            if write.done():
+                write.result()
+        self._writes.append(self._saver.start(self._write, index, image))
 
     def warn(self, message: str) -> None:
         """Add a warning to the job's result, once."""
@@ -89,7 +86,26 @@ class JobRun:
 
     def raise_if_cancelled(self) -> None:
         """Raise ``JobInterrupted`` when the run should stop."""
-        self._signal.raise_if_stopped()
+        self.signal.raise_if_stopped()
+
+    def begin_saving(self) -> None:
+        """Enter the last phase. A shutdown no longer stops the run: what is left is short and costs no GPU time.
+
+        Raises:
+          JobInterrupted: the claim is lost, or somebody asked for a cancel.
+        """
+        self._enter(Phase.SAVING)
+        self._report(0)
+        self.signal.raise_if_asked()
+
+    def saved_images(self) -> list[JobImage]:
+        """Wait until every picture is durable, and return them in order.
+
+        Raises:
+          StorageFailed: one could not be written.
+          JobInterrupted: the run was asked to stop meanwhile.
+        """
+        return [write.result() for write in self._writes]
 
     def timings(self) -> Timings:
         """Return seconds spent loading, and in everything else, so far."""
@@ -98,10 +114,17 @@ class JobRun:
         return Timings(load_seconds=round(self._load_seconds, 4), run_seconds=round(total - self._load_seconds, 4))
 
     def discard_images(self) -> None:
-        """Delete the files of an attempt that publishes nothing."""
-        for image in self.images:
-            self._storage.delete(image.path)
-        self.images.clear()
+        """Delete the files of an attempt that publishes nothing, also those that are being written right now."""
+        for write in self._writes:
+            if not write.cancel() and write.exception() is None:
+                self._storage.delete(write.result().path)
+        self._writes.clear()
+
+    def _enter(self, phase: Phase) -> None:
+        self._end_phase()
+        self._phase = phase
+        if not self._claims.set_phase(self.claim, phase):
+            self.signal.stop(StopReason.CLAIM_LOST)
 
     def _end_phase(self) -> None:
         now = time.monotonic()
@@ -111,19 +134,41 @@ class JobRun:
 
     def _report(self, step: int, total_steps: int | None = None) -> None:
         progress = Progress(
-            attempt=self._claim.attempt,
+            attempt=self.claim.attempt,
             phase=self._phase,
             step=step,
-            total_steps=total_steps or self._job.params.num_inference_steps,
-            image_index=len(self.images),
-            num_images=self._job.params.num_images,
+            total_steps=total_steps or self.job.params.num_inference_steps,
+            image_index=len(self._writes),
+            num_images=self.job.params.num_images,
         )
-        hinted = self._channel.report(self._job.id, progress)
+        hinted = self._channel.report(self.job.id, progress)
         if hinted is None:  # Redis is away: the row knows too
-            hinted = self._claims.cancel_requested(self._claim)
+            hinted = self._claims.cancel_requested(self.claim)
         if hinted:
-            self._signal.stop(StopReason.USER_REQUEST)
+            self.signal.stop(StopReason.USER_REQUEST)
+
+    def _write(self, index: int, image: Image.Image) -> JobImage:
+        """Encode and store one picture; runs in the saver's thread."""
+        self.signal.raise_if_asked()
+        seed = self.job.params.seed + index
+        data = encode_png(image, self._parameters(seed))
+        key = f"{self.job.id}/{self.claim.attempt}-{index}.png"
+        try:
+            self._storage.put(key, data)
+        except OSError as error:
+            raise StorageFailed(f"The picture could not be written: {error.strerror or error}.") from error
+        return JobImage(
+            id=new_image_id(),
+            index=index,
+            seed=seed,
+            width=image.width,
+            height=image.height,
+            path=key,
+            content_type="image/png",
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
 
     def _parameters(self, seed: int) -> dict[str, Any]:
-        parameters = self._job.params.model_dump(mode="json", exclude={"num_images"})
-        return {**parameters, "seed": seed, "model": self._job.model}
+        parameters = self.job.params.model_dump(mode="json", exclude={"num_images"})
+        return {**parameters, "seed": seed, "model": self.job.model}

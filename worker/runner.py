@@ -1,26 +1,29 @@
-"""Takes the best queued job to its end: claim, prepare, generate, publish, announce."""
+"""Takes the best queued job to its end: claim, prepare, generate here; publish and announce in the saver's thread."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from concurrent import futures
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from PIL import Image
 
 from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
-from shared.domain.errors import MediaMissing, ServiceError
-from shared.domain.job import Claim, Job, JobError, Lane
-from shared.domain.status import JobStatus
+from shared.domain.errors import MediaMissing
+from shared.domain.job import Claim, Job, Lane
 from shared.storage.base import MediaStorage
-from worker.cancellation import JobInterrupted, StopReason, StopSignal
+from worker.cancellation import StopSignal
 from worker.generators.interface import GenerationOptions, ImageGeneratorInterface
 from worker.lease import keep_lease
-from worker.retries import retry_pause
+from worker.outcomes import Outcomes
 from worker.run import JobRun
+from worker.saver import Saver
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +38,10 @@ class RunnerLimits:
 
 
 class Runner:
-    """Knows jobs and an ``ImageGeneratorInterface``; nothing about models or Celery."""
+    """Knows jobs and an ``ImageGeneratorInterface``; nothing about models or Celery.
+
+    At most one attempt is before the phase ``saving`` and at most one is in it.
+    """
 
     def __init__(
         self,
@@ -57,44 +63,68 @@ class Runner:
         self._channel = channel
         self._limits = limits
         self._shutting_down = shutting_down
+        self._outcomes = Outcomes(claims, limits.max_attempts, shutting_down)
+        self._saver = Saver()
+        self._saving: futures.Future[None] | None = None
 
     def run_next(self) -> str:
-        """Run the best queued job, if there is one; return a line about it for Flower."""
+        """Run the best queued job, if there is one, until its pixels exist; return a line about it for Flower."""
         if self._shutting_down():
             return "shutting down"
         job = self._claims.claim(self._lane, self._owner, self._limits.lease, self._generator.resident())
         if job is None:
             return "nothing to do"
-        with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.attempt):
+        with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.attempt), ExitStack() as alive:
             log.info("job started", action="start_job", kind=job.kind, model=job.model)
-            outcome = self._attempt(job)
-            log.info("job ended", action="end_job", outcome=outcome)
-        self._channel.clear(job.id)
+            run = self._begin(job, alive)
+            outcome = self._outcomes.conclude(run, partial(self._paint, run))
+            if outcome is None:
+                self._saving = self._saver.start(self._save, run, alive.pop_all())
+                outcome = "saving"
+            else:
+                log.info("job ended", action="end_job", outcome=outcome)
         return f"{job.id} {job.kind} {job.model}: {outcome}"
 
-    def _attempt(self, job: Job) -> str:
-        """Run one attempt to its recorded end and return the outcome in a word."""
+    def close(self) -> None:
+        """Wait until the last job is saved and published."""
+        self._saver.close()
+
+    def _begin(self, job: Job, alive: ExitStack) -> JobRun:
+        """Return the run of a claimed job, under a lease that is kept until ``alive`` is closed."""
         claim = Claim(job_id=job.id, attempt=job.attempt, owner=self._owner)
         signal = StopSignal(self._shutting_down)
-        run = JobRun(job, claim, claims=self._claims, storage=self._storage, channel=self._channel, signal=signal)
-        with keep_lease(
-            self._claims,
+        alive.callback(self._channel.clear, job.id)
+        alive.enter_context(
+            keep_lease(
+                self._claims,
+                claim,
+                signal,
+                lease=self._limits.lease,
+                heartbeat_seconds=self._limits.heartbeat_seconds,
+            )
+        )
+        return JobRun(
+            job,
             claim,
-            signal,
-            lease=self._limits.lease,
-            heartbeat_seconds=self._limits.heartbeat_seconds,
-        ):
-            try:
-                self._generator.generate(job.params.prompt, context=run, **self._options(job))
-            except JobInterrupted as interruption:
-                return self._stop(claim, run, interruption.reason)
-            except ServiceError as error:
-                return self._fail(job, claim, run, _to_job_error(error))
-            except Exception as error:  # whatever a model throws must end this job, not the worker
-                log.exception("generator failed", action="generator_failed")
-                message = f"{type(error).__name__}: {error}"
-                return self._fail(job, claim, run, JobError(code="internal_error", message=message))
-            return self._publish(claim, run)
+            claims=self._claims,
+            storage=self._storage,
+            channel=self._channel,
+            saver=self._saver,
+            signal=signal,
+        )
+
+    def _paint(self, run: JobRun) -> None:
+        """Generate, and wait for the job before to be saved."""
+        self._generator.generate(run.job.params.prompt, context=run, **self._options(run.job))
+        if self._saving is not None:
+            futures.wait([self._saving])
+        self._outcomes.record(run.begin_saving)
+
+    def _save(self, run: JobRun, alive: ExitStack) -> None:
+        """End the attempt; runs in the saver's thread, after the pictures it was handed before."""
+        with alive:
+            outcome = self._outcomes.conclude(run, partial(self._outcomes.publish, run))
+            log.info("job ended", action="end_job", outcome=outcome)
 
     def _options(self, job: Job) -> GenerationOptions:
         """Return the job's parameters and pictures as keyword arguments of the generator."""
@@ -119,35 +149,3 @@ class Runner:
         except OSError as error:
             raise MediaMissing(f"The uploaded picture {key} cannot be read any more: {error}") from error
         return image
-
-    def _publish(self, claim: Claim, run: JobRun) -> str:
-        if not self._claims.succeed(claim, run.images, run.timings(), run.warnings):
-            return self._abandon(run)
-        return JobStatus.SUCCEEDED.value
-
-    def _fail(self, job: Job, claim: Claim, run: JobRun, error: JobError) -> str:
-        run.discard_images()
-        pause = retry_pause(job, error, self._limits.max_attempts)
-        if pause is not None and self._claims.retry(claim, error, pause):
-            return f"{error.code}, tried again in {pause.total_seconds():.0f} s"
-        if not self._claims.fail(claim, error, run.timings()):
-            return self._abandon(run)
-        return f"{JobStatus.FAILED.value} ({error.code})"
-
-    def _stop(self, claim: Claim, run: JobRun, reason: StopReason) -> str:
-        run.discard_images()
-        if reason is StopReason.USER_REQUEST and self._claims.cancel(claim, run.timings()):
-            return JobStatus.CANCELLED.value
-        if reason is StopReason.SHUTDOWN and self._claims.release(claim):
-            return "released"
-        return self._abandon(run)
-
-    def _abandon(self, run: JobRun) -> str:
-        """Another worker holds the job by now: leave no trace of this attempt."""
-        run.discard_images()
-        log.warning("claim lost", action="fenced")
-        return "fenced"
-
-
-def _to_job_error(error: ServiceError) -> JobError:
-    return JobError(code=error.code, message=error.message, retryable=error.retryable)

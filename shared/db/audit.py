@@ -19,7 +19,7 @@ from shared.db.engine import Database
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.db.orphans import ORPHAN_AGE, find_orphans
 from shared.domain.job import MAX_CRASHES
-from shared.domain.status import TERMINAL_STATUSES, JobStatus
+from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
 from shared.storage.local import LocalMediaStorage
 
 GRACE: Final = timedelta(seconds=15)
@@ -45,6 +45,7 @@ def audit(database: Database, media_dir: Path, clock: Clock = utc_now) -> list[V
             *_succeeded_jobs_have_their_pictures(connection, media_dir),
             *_attempts_are_in_order(connection),
             *_running_jobs_have_a_live_owner(connection, clock),
+            *_workers_run_one_job_and_save_one(connection),
             *_crashes_are_bounded(connection),
             *_ended_jobs_are_closed(connection),
             *_files_have_rows(connection, media_dir, clock),
@@ -98,6 +99,15 @@ def _running_jobs_have_a_live_owner(connection: Connection, clock: Clock) -> Ite
     silent = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < clock() - GRACE)
     for row in connection.execute(select(JobRow.id, JobRow.owner).where(silent)):
         yield Violation("I6", row.id, f"running under {row.owner}, whose lease ran out")
+
+
+def _workers_run_one_job_and_save_one(connection: Connection) -> Iterator[Violation]:
+    saving = JobRow.phase == Phase.SAVING
+    running = select(JobRow.owner, saving.label("saving"), func.count().label("jobs")).where(
+        JobRow.status == JobStatus.RUNNING
+    )
+    for row in connection.execute(running.group_by(JobRow.owner, saving).having(func.count() > 1)):
+        yield Violation("I5", row.owner, f"{'saves' if row.saving else 'runs'} {row.jobs} jobs at once")
 
 
 def _crashes_are_bounded(connection: Connection) -> Iterator[Violation]:

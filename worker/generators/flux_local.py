@@ -80,7 +80,6 @@ class FluxLocalGenerator(ImageGeneratorInterface):
             image = decode_latents(pipeline, latents, params.width, params.height)
             if spec.kind is JobKind.FILL:
                 image = Image.composite(image, pictures["image"], pictures["mask_image"])
-            context.on_phase(Phase.SAVING)
             context.on_image(index, image)
             images.append(image)
         return images

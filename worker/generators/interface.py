@@ -31,13 +31,13 @@ class GenerationContext(Protocol):
     """How a generator talks to the job it works for. Any method may raise ``JobInterrupted``."""
 
     def on_phase(self, phase: Phase) -> None:
-        """A new part of the work begins."""
+        """A new part of the work begins; ``Phase.SAVING`` is not the generator's to report."""
 
     def on_step(self, step: int, total_steps: int) -> None:
         """Denoising step ``step`` of ``total_steps`` (1-based) of the current image is done."""
 
     def on_image(self, index: int, image: Image.Image) -> None:
-        """Image ``index`` (0-based) is finished; it is saved before this returns."""
+        """Image ``index`` (0-based) is finished, its pixels on the host; it is saved while the work goes on."""
 
     def warn(self, message: str) -> None:
         """The caller should know this; it does not stop the work."""

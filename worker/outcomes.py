@@ -1,0 +1,107 @@
+"""How an attempt ends, and that its end gets into the row whatever the database does meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import structlog
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from shared.db.claims import ClaimRepository
+from shared.domain.errors import ServiceError
+from shared.domain.job import JobError
+from shared.domain.status import JobStatus
+from worker.cancellation import JobInterrupted, StopReason
+from worker.retries import retry_pause
+from worker.run import JobRun
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 2.0
+
+
+class NotRecorded(Exception):
+    """The database took no writes until this process had to end; the next worker rescues the job."""
+
+
+class Outcomes:
+    """Turns whatever a piece of a run raises into the one end of its attempt, and says in a word which."""
+
+    def __init__(self, claims: ClaimRepository, max_attempts: int, shutting_down: Callable[[], bool]) -> None:
+        self._claims = claims
+        self._max_attempts = max_attempts
+        self._shutting_down = shutting_down
+
+    def conclude(self, run: JobRun, work: Callable[[], str | None]) -> str | None:
+        """Do ``work`` and return what it returns; if it raises, end the attempt accordingly."""
+        try:
+            return self._conclude(run, work)
+        except (NotRecorded, SQLAlchemyError) as error:
+            log.error("the end of this attempt is not recorded", action="not_recorded", error=str(error))
+            return "not recorded"
+
+    def publish(self, run: JobRun) -> str:
+        """Wait for the files and publish them all at once."""
+        images = run.saved_images()
+        if self.record(lambda: self._claims.succeed(run.claim, images, run.timings(), run.warnings)):
+            return JobStatus.SUCCEEDED.value
+        return self._give_way(run)
+
+    def record(self, write: Callable[[], T]) -> T:
+        """Try ``write`` until the database answers; fencing makes a late answer harmless.
+
+        Raises:
+          NotRecorded: it does not answer, and this process has to end.
+        """
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return write()
+            except OperationalError as error:
+                if self._shutting_down():
+                    raise NotRecorded(str(error)) from error
+                log.warning("database takes no writes; trying again", action="record_failed", error=str(error))
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _conclude(self, run: JobRun, work: Callable[[], str | None]) -> str | None:
+        try:
+            return work()
+        except JobInterrupted as interruption:
+            return self._stop(run, interruption.reason)
+        except ServiceError as error:
+            return self._fail(run, JobError(code=error.code, message=error.message, retryable=error.retryable))
+        except NotRecorded:
+            raise
+        except Exception as error:  # whatever a model throws must end this job, not the worker
+            log.exception("generator failed", action="generator_failed")
+            message = f"{type(error).__name__}: {error}"
+            retryable = isinstance(error, SQLAlchemyError)  # no fault of the job
+            return self._fail(run, JobError(code="internal_error", message=message, retryable=retryable))
+
+    def _fail(self, run: JobRun, error: JobError) -> str:
+        run.discard_images()
+        pause = retry_pause(run.job, error, self._max_attempts)
+        if pause is not None and self.record(lambda: self._claims.retry(run.claim, error, pause)):
+            return f"{error.code}, tried again in {pause.total_seconds():.0f} s"
+        if pause is None and self.record(lambda: self._claims.fail(run.claim, error, run.timings())):
+            return f"{JobStatus.FAILED.value} ({error.code})"
+        return self._give_way(run)
+
+    def _stop(self, run: JobRun, reason: StopReason) -> str:
+        run.discard_images()
+        if reason is StopReason.SHUTDOWN and self.record(lambda: self._claims.release(run.claim)):
+            return "released"
+        return self._give_way(run)
+
+    def _give_way(self, run: JobRun) -> str:
+        """A write was refused: somebody asked for a cancel, or another worker holds the job by now."""
+        run.discard_images()
+        if self.record(lambda: self._claims.cancel(run.claim, run.timings())):
+            return JobStatus.CANCELLED.value
+        log.warning("claim lost", action="fenced")
+        return "fenced"
