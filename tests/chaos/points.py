@@ -1,4 +1,4 @@
-"""Named moments at which a process under test does what a test armed: die, freeze, raise.
+"""Named moments at which a process under test does what a test armed: die, freeze, wait, raise.
 
 A test arms a point by writing a file; the first process that reaches the point takes the file away and obeys. So a
 fault strikes exactly once, at exactly one moment, and the test sees from the missing file that it struck.
@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from shared.domain.errors import NumericError, OutOfMemory
 
 KILL: Final = "kill"
 FREEZE: Final = "freeze"
+WAIT: Final = "wait"
 OUT_OF_MEMORY: Final = "out of memory"
 NOT_A_NUMBER: Final = "not a number"
 DISK_FULL: Final = "disk full"
@@ -66,6 +68,10 @@ class Points:
     def is_armed(self, point: str) -> bool:
         return (self._folder / point).exists()
 
+    def release(self, point: str) -> None:
+        """Let the thread go on that waits at ``point``."""
+        self._waiting_at(point).unlink(missing_ok=True)
+
     def disarm_all(self) -> None:
         for path in self._folder.iterdir():
             path.unlink(missing_ok=True)
@@ -77,7 +83,18 @@ class Points:
             action, _, wanted = path.read_text().partition("\n")
             if wanted and wanted != prompt:
                 return
-            path.unlink()
+            path.rename(self._waiting_at(point)) if action == WAIT else path.unlink()
         except FileNotFoundError:
             return
-        _ACTIONS[action]()
+        if action == WAIT:
+            self._wait(point)
+        else:
+            _ACTIONS[action]()
+
+    def _wait(self, point: str) -> None:
+        """Hold this thread only: the process lives, and gives signs of life."""
+        while self._waiting_at(point).exists():
+            time.sleep(0.01)
+
+    def _waiting_at(self, point: str) -> Path:
+        return self._folder / f"waiting at {point}"

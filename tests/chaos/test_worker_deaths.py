@@ -47,13 +47,12 @@ def test_a_child_that_is_killed_anywhere_costs_at_most_one_attempt(rig, point, c
 
 def test_parent_and_child_killed_at_once(rig):
     # Given a running job
-    job_id = rig.submit(1, num_inference_steps=50)[0]
-    rig.submit(3)
-    rig.wait_for_status(job_id, JobStatus.RUNNING)
-    # When the whole worker is killed and a supervisor starts it again
-    child = rig.child()
-    rig.worker.kill()
-    psutil.wait_procs([child], timeout=PATIENCE_SECONDS)
+    with rig.job_kept_at("denoising") as job_id:
+        rig.submit(3)
+        # When the whole worker is killed and a supervisor starts it again
+        child = rig.child()
+        rig.worker.kill()
+        psutil.wait_procs([child], timeout=PATIENCE_SECONDS)
     rig.worker.start()
     # Then the job is run again
     assert rig.settle().is_clean
@@ -132,9 +131,8 @@ def test_a_second_worker_waits_until_the_first_is_gone(rig):
         owner = rig.job(rig.submit(3)[0])
         assert rig.settle().is_clean
         # And when it dies in the middle of one, the second takes over
-        job_id = rig.submit(1, num_inference_steps=50)[0]
-        rig.wait_for_status(job_id, JobStatus.RUNNING)
-        rig.worker.end()
+        with rig.job_kept_at("denoising") as job_id:
+            rig.worker.end()
         assert rig.settle().is_clean
         first, last = rig.job(job_id).attempts
         assert first.outcome == "rescue"
