@@ -19,6 +19,7 @@ from api.services.models import ModelService
 from api.services.queries import JobQueries
 from api.services.queue import QueueService
 from api.services.reconciler import Reconciler
+from api.services.silent_workers import SilentWorkers
 from api.services.submission import SubmissionService
 from api.services.sweeper import Sweeper
 from api.services.uploads import UploadReader
@@ -48,7 +49,7 @@ def create_app(settings: ApiSettings | None = None, clock: Clock = utc_now) -> F
         version=VERSION,
         description="Text to image, Kontext editing and Fill behind a durable job queue.",
         lifespan=_lifespan(settings, clock),
-        form_limits={"max_files": 2, "max_fields": 16, "max_part_size": 65_536},
+        form_limits={"max_files": 2, "max_fields": 32, "max_part_size": 65_536},
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(
@@ -59,6 +60,7 @@ def create_app(settings: ApiSettings | None = None, clock: Clock = utc_now) -> F
         expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
     )
     install_error_handlers(app)
+    app.include_router(submit.form_router)
     for routes in (submit, jobs, queue, images, models, health, root):
         app.include_router(routes.router)
     return app
@@ -74,6 +76,7 @@ def _lifespan(settings: ApiSettings, clock: Clock) -> Callable[[FastAPI], Abstra
         broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
         doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
         repository, workers = JobRepository(database, clock), WorkerRepository(database, clock)
+        claims = ClaimRepository(database, clock)
         storage = LocalMediaStorage(settings.media_dir)
         queue_repository, queries = QueueRepository(database, clock), JobQueries(repository, channel, storage)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
@@ -89,7 +92,12 @@ def _lifespan(settings: ApiSettings, clock: Clock) -> Callable[[FastAPI], Abstra
             storage=storage,
         )
         reconciler = Reconciler(
-            ClaimRepository(database, clock), queue_repository, broker, doorbell, settings.reconcile_interval_seconds
+            claims,
+            SilentWorkers(claims, workers, settings.gpu_lock_path),
+            queue_repository,
+            broker,
+            doorbell,
+            settings.reconcile_interval_seconds,
         )
         sweeper = Sweeper(database, storage, clock)
         background = [asyncio.create_task(part.run()) for part in (watcher, reconciler, sweeper)]

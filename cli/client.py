@@ -43,8 +43,14 @@ class FluxImageClient:
     def __init__(self, base_url: str = DEFAULT_URL, *, timeout_seconds: float = 60.0) -> None:
         self._http = httpx2.Client(base_url=base_url, timeout=timeout_seconds)
 
-    def generate(self, prompt: str, **params: Any) -> JobRead:
-        """Submit a text-to-image job."""
+    def generate(
+        self, prompt: str, *, image: Path | None = None, reference: Path | None = None, **params: Any
+    ) -> JobRead:
+        """Submit a text-to-image job, from the picture file ``image`` or towards ``reference`` where given."""
+        named = {"image": image, "reference": reference}
+        files = {role: (path.name, path.read_bytes()) for role, path in named.items() if path is not None}
+        if files:
+            return self._job(self._http.post("/api/generate", data=_form(prompt, params), files=files))
         return self._job(self._http.post("/api/generate", json={"prompt": prompt, **params}))
 
     def edit(self, file: Path, prompt: str, **params: Any) -> JobRead:

@@ -46,7 +46,10 @@ def demo(
 
 @app.command()
 def pull(
-    model: Annotated[str, typer.Argument(help="A model of the catalog: schnell, dev, kontext or fill.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A model (schnell, dev, kontext, fill, sd15, sdxl) or its adapter (flux-ip-adapter, ...)."),
+    ],
 ) -> None:
     """Download a model's weights into the Hugging Face cache."""
     from cli.host.pull import run_pull

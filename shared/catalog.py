@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from shared.adapters import ADAPTERS, FLUX_IP_ADAPTER, SD15_IP_ADAPTER, SDXL_IP_ADAPTER
+from shared.domain.adapter import IPAdapterSpec
 from shared.domain.errors import UnknownModel
-from shared.domain.model import ModelLimits, PipelineSpec
+from shared.domain.model import ModelCapabilities, ModelFamily, ModelLimits, PipelineSpec
 from shared.domain.params import JobKind
+from shared.domain.samplers import SAMPLERS
 
 
 def _flux_bytes(transformer: int) -> Mapping[str, int]:
@@ -21,6 +24,20 @@ def _flux_bytes(transformer: int) -> Mapping[str, int]:
     return MappingProxyType({"transformer": transformer, **shared})
 
 
+def _stable_diffusion_files(*networks: str) -> tuple[str, ...]:
+    """Return what to fetch of a repository that also holds pickles, single-file checkpoints and other frameworks."""
+    weights = ("config.json", "diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors")
+    networks = ("text_encoder", "unet", "vae", *networks)
+    return (
+        "model_index.json",
+        "scheduler/*",
+        "tokenizer*/*",
+        "feature_extractor/*",
+        *(f"{network}/{name}" for network in networks for name in weights),
+    )
+
+
+_FLUX_STRENGTH: Final = 0.6
 _NON_COMMERCIAL: Final = "FLUX.1 [dev] Non-Commercial License"
 _DEMO_LIMITS: Final = ModelLimits(min_side=64, max_side=1024, max_pixels=768 * 768)
 
@@ -38,6 +55,7 @@ _SPECS: Final = (
         guidance_scale=0.0,
         uses_guidance=False,
         max_sequence_length=256,
+        capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
         component_bytes=_flux_bytes(23_782_357_120),
         example_prompts=("a red fox asleep in fresh snow, soft morning light, 35mm photograph",),
     ),
@@ -55,6 +73,7 @@ _SPECS: Final = (
         guidance_scale=3.5,
         uses_guidance=True,
         max_sequence_length=512,
+        capabilities=ModelCapabilities(strength=_FLUX_STRENGTH, ip_adapter=FLUX_IP_ADAPTER),
         component_bytes=_flux_bytes(23_802_816_640),
         example_prompts=("portrait of an old clockmaker at his bench, window light, shallow focus",),
     ),
@@ -94,6 +113,60 @@ _SPECS: Final = (
         example_prompts=("a wooden bench under the tree",),
     ),
     PipelineSpec(
+        model="sd15",
+        kind=JobKind.GENERATE,
+        title="Stable Diffusion 1.5",
+        pipeline_class="StableDiffusionPipeline",
+        repo_id="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        family=ModelFamily.STABLE_DIFFUSION,
+        files=_stable_diffusion_files(),
+        variant="fp16",
+        unused_components=("safety_checker",),
+        components_from="sd15",
+        licence="CreativeML Open RAIL-M",
+        native_side=512,
+        num_inference_steps=30,
+        guidance_scale=7.5,
+        uses_guidance=True,
+        max_sequence_length=77,
+        limits=ModelLimits(max_num_inference_steps=100, max_side=1024, max_pixels=1024 * 1024),
+        capabilities=ModelCapabilities(
+            negative_prompt=True, samplers=SAMPLERS, strength=0.8, ip_adapter=SD15_IP_ADAPTER
+        ),
+        component_bytes=MappingProxyType({"unet": 1_719_041_928, "text_encoder": 246_120_960, "vae": 167_307_726}),
+        example_prompts=("a watercolour of a lighthouse in a storm",),
+    ),
+    PipelineSpec(
+        model="sdxl",
+        kind=JobKind.GENERATE,
+        title="Stable Diffusion XL",
+        pipeline_class="StableDiffusionXLPipeline",
+        repo_id="stabilityai/stable-diffusion-xl-base-1.0",
+        family=ModelFamily.STABLE_DIFFUSION_XL,
+        files=_stable_diffusion_files("text_encoder_2"),
+        variant="fp16",
+        components_from="sdxl",
+        licence="CreativeML Open RAIL++-M",
+        native_side=1024,
+        num_inference_steps=30,
+        guidance_scale=5.0,
+        uses_guidance=True,
+        max_sequence_length=77,
+        limits=ModelLimits(max_num_inference_steps=100, max_pixels=1536 * 1536),
+        capabilities=ModelCapabilities(
+            negative_prompt=True, samplers=SAMPLERS, strength=0.3, ip_adapter=SDXL_IP_ADAPTER
+        ),
+        component_bytes=MappingProxyType(
+            {
+                "unet": 5_134_927_368,
+                "text_encoder": 246_120_960,
+                "text_encoder_2": 1_389_319_680,
+                "vae": 167_307_726,
+            }
+        ),
+        example_prompts=("a cosy reading corner in an attic, rain on the window, detailed illustration",),
+    ),
+    PipelineSpec(
         model="demo",
         kind=JobKind.GENERATE,
         title="Demo (shapes and colours)",
@@ -107,6 +180,7 @@ _SPECS: Final = (
         uses_guidance=False,
         max_sequence_length=24,
         limits=_DEMO_LIMITS,
+        capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
         example_prompts=(
             "a large red circle in the center on a blue background",
             "a small yellow triangle in the top left on a purple background",
@@ -182,3 +256,13 @@ def find_model(name: str) -> PipelineSpec:
     raise UnknownModel(
         f"There is no model {name!r}. Use one of: {', '.join(CATALOG)}.", field="model", known=list(CATALOG)
     )
+
+
+def find_download(name: str) -> PipelineSpec | IPAdapterSpec:
+    """Return the model or the adapter that `flux-image pull` is asked for.
+
+    Raises:
+      UnknownModel: there is neither; the message lists the models.
+    """
+    adapter = ADAPTERS.get(name.strip().lower())
+    return adapter or find_model(name)

@@ -15,6 +15,10 @@ from shared.domain.status import JobStatus, Phase
 def _require_text(prompt: str) -> str:
     if not prompt.strip():
         raise ValueError("the prompt is empty")
+    return _require_storable(prompt)
+
+
+def _require_storable(prompt: str) -> str:
     if "\x00" in prompt:
         raise ValueError("the prompt holds a NUL character")
     return prompt
@@ -43,6 +47,20 @@ Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False, description="distil
 Side = Annotated[int, Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels, a multiple of 16")]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="image i uses seed + i; unset: drawn by the server")]
 Priority = Annotated[int, Field(ge=-100, le=100, description="lower goes first within a class, like nice")]
+Sampler = Annotated[
+    str, Field(min_length=1, max_length=64, description="see GET /api/models", examples=["DPM++ 2M Karras"])
+]
+NegativePrompt = Annotated[
+    str,
+    Field(max_length=MAX_PROMPT_CHARACTERS, description="what to keep out; for models that have it"),
+    AfterValidator(_require_storable),
+]
+Strength = Annotated[
+    float, Field(gt=0, le=1, allow_inf_nan=False, description="how much of `image` is repainted; 1: all of it")
+]
+IPAdapterScale = Annotated[
+    float, Field(ge=0, le=1, allow_inf_nan=False, description="how much `reference` counts; 0: not at all")
+]
 NumImages = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 
@@ -67,9 +85,19 @@ class ScheduleFields(BaseModel):
 
 
 _NOT_PARAMS: Final = {"model", *ScheduleFields.model_fields}
+_FILES: Final = {"file", "image", "mask", "reference"}
 
 
-class TextGenerateRequest(ScheduleFields):
+class ConditioningFields(BaseModel):
+    """What some models can do beside painting from words, see ``capabilities`` in GET /api/models."""
+
+    negative_prompt: NegativePrompt | None = None
+    sampler: Sampler | None = None
+    strength: Strength | None = None
+    ip_adapter_scale: IPAdapterScale | None = None
+
+
+class TextGenerateRequest(ConditioningFields, ScheduleFields):
     """Text to image. The defaults are FLUX.1 [schnell]'s; a field left out takes the chosen model's own."""
 
     model_config = ConfigDict(
@@ -113,7 +141,7 @@ class UploadRequest(ScheduleFields):
 
     def asked(self) -> dict[str, Any]:
         """Return only what the caller set, without the model and the files."""
-        return self.model_dump(exclude_none=True, include=set(UploadRequest.model_fields) - _NOT_PARAMS)
+        return self.model_dump(exclude_none=True, exclude=_NOT_PARAMS | _FILES)
 
 
 class RescheduleRequest(ScheduleFields):
@@ -325,6 +353,15 @@ class CancelledRead(BaseModel):
     cancelled: int
 
 
+class CapabilitiesRead(BaseModel):
+    """What a generate job may ask of a model beside words and a size."""
+
+    negative_prompt: bool
+    samplers: list[str]
+    image: bool
+    reference: bool
+
+
 class ModelRead(BaseModel):
     """One model of the catalog and whether the worker can run it."""
 
@@ -341,6 +378,7 @@ class ModelRead(BaseModel):
     default: bool
     defaults: dict[str, float]
     limits: dict[str, float]
+    capabilities: CapabilitiesRead
     example_prompts: list[str]
 
 

@@ -10,18 +10,28 @@ from pydantic import Field
 from api.deps import ServicesDep
 from api.errors import error_responses
 from api.routes.answer import IdempotencyKeyDep, WishDep, submit_and_answer
-from api.routes.takes import FORM, JSON, Takes
+from api.routes.takes import FORM, JSON, FormRoute, Takes
 from api.services.submission import Submission
+from api.services.uploads import Picture
 from shared.domain.params import InputRole, JobKind
-from shared.schemas import JobRead, JobWithImage, TextGenerateRequest, UploadRequest
+from shared.schemas import ConditioningFields, JobRead, JobWithImage, TextGenerateRequest, UploadRequest
 
 router = APIRouter(prefix="/api", tags=["submit"])
+form_router = APIRouter(prefix="/api", route_class=FormRoute, include_in_schema=False)
+"""The form of ``POST /api/generate``; goes before ``router``, whose route documents both."""
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": JobWithImage | JobRead, "description": "the job ended within `wait`"},
     202: {"model": JobRead, "description": "accepted; poll `Location`"},
     **error_responses(409, 413, 415, 422, 429, 500, 503, 504, 507),
 }
+
+
+class GenerateForm(ConditioningFields, UploadRequest):
+    """Text to image with pictures: what to start from, what to keep."""
+
+    image: UploadFile | None = Field(default=None, description="start from this instead of noise: PNG, JPEG or WebP")
+    reference: UploadFile | None = Field(default=None, description="keep this character or style: PNG, JPEG or WebP")
 
 
 class EditRequest(UploadRequest):
@@ -37,12 +47,20 @@ class FillRequest(UploadRequest):
     mask: UploadFile = Field(description="same size; white is repainted, black is kept")
 
 
+_FORM_SCHEMA: Final = GenerateForm.model_json_schema(ref_template="#/components/schemas/{model}")
+
+
 @router.post(
     "/generate",
     status_code=202,
     responses=_ANSWERS,
     response_model=JobWithImage | JobRead,
-    dependencies=[Depends(Takes(JSON))],
+    dependencies=[Depends(Takes(JSON, FORM))],
+    openapi_extra={
+        "requestBody": {
+            "content": {FORM: {"schema": {name: value for name, value in _FORM_SCHEMA.items() if name != "$defs"}}}
+        }
+    },
 )
 async def generate(
     body: TextGenerateRequest,
@@ -51,8 +69,27 @@ async def generate(
     response: Response,
     idempotency_key: IdempotencyKeyDep = None,
 ) -> JobRead | JobWithImage:
-    """Paint a picture from words."""
+    """Paint a picture from words; send a form to start from a picture (`image`) or to follow one (`reference`)."""
     submission = Submission(JobKind.GENERATE, body.model, body.asked(), (), body.schedule(), idempotency_key)
+    return await submit_and_answer(services, submission, wish, response)
+
+
+@form_router.post(
+    "/generate", status_code=202, response_model=JobWithImage | JobRead, dependencies=[Depends(Takes(FORM))]
+)
+async def generate_from_form(
+    form: Annotated[GenerateForm, Form(media_type=FORM)],
+    services: ServicesDep,
+    wish: WishDep,
+    response: Response,
+    idempotency_key: IdempotencyKeyDep = None,
+) -> JobRead | JobWithImage:
+    """Paint a picture from words and pictures."""
+    files = ((InputRole.IMAGE, form.image), (InputRole.REFERENCE, form.reference))
+    pictures: list[Picture] = [
+        await services.uploads.read(file.file, role, role.value) for role, file in files if file is not None
+    ]
+    submission = Submission(JobKind.GENERATE, form.model, form.asked(), pictures, form.schedule(), idempotency_key)
     return await submit_and_answer(services, submission, wish, response)
 
 

@@ -9,7 +9,7 @@ from shared.domain.job import Lane
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.report import WorkerReport
-from shared.schemas import ModelRead, ModelsRead
+from shared.schemas import CapabilitiesRead, ModelRead, ModelsRead
 
 _RETRY_SECONDS = 5
 
@@ -78,6 +78,7 @@ def _read(spec: PipelineSpec, report: WorkerReport | None, default: bool) -> Mod
             "guidance_scale": spec.guidance_scale,
             "width": spec.native_side,
             "height": spec.native_side,
+            **_picture_defaults(spec),
         },
         limits={
             "max_num_inference_steps": spec.limits.max_num_inference_steps,
@@ -86,5 +87,17 @@ def _read(spec: PipelineSpec, report: WorkerReport | None, default: bool) -> Mod
             "max_side": spec.limits.max_side,
             "max_pixels": spec.limits.max_pixels,
         },
+        capabilities=CapabilitiesRead(
+            negative_prompt=spec.capabilities.negative_prompt,
+            samplers=list(spec.capabilities.samplers),
+            image=spec.capabilities.strength is not None,
+            reference=spec.capabilities.ip_adapter is not None,
+        ),
         example_prompts=list(spec.example_prompts),
     )
+
+
+def _picture_defaults(spec: PipelineSpec) -> dict[str, float]:
+    adapter = spec.capabilities.ip_adapter
+    wanted = {"strength": spec.capabilities.strength, "ip_adapter_scale": adapter.scale if adapter else None}
+    return {name: value for name, value in wanted.items() if value is not None}

@@ -9,7 +9,7 @@ from shared.channel.progress import ProgressChannel
 from shared.db.jobs import JobFilter, JobRepository
 from shared.domain.errors import NotFound
 from shared.domain.job import Job, JobAttempt, JobClassName, JobError, JobImage, Progress
-from shared.domain.status import JobStatus, Phase
+from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
 from shared.schemas import (
     AttemptRead,
     ErrorRead,
@@ -44,8 +44,8 @@ class JobQueries:
             raise NotFound(f"There is no job {job_id!r}.", id=job_id)
         return job
 
-    def cancel(self, job_id: str) -> Job:
-        """Ask for a job to stop; a finished one stays as it is.
+    def cancel(self, job_id: str) -> JobRead:
+        """Ask for a job to stop and return it; one that has ended stays as it is, and a warning says so.
 
         Raises:
           NotFound: there is none under this id.
@@ -55,7 +55,10 @@ class JobQueries:
             raise NotFound(f"There is no job {job_id!r}.", id=job_id)
         if job.status is JobStatus.RUNNING:
             self._channel.hint_cancel(job_id)
-        return job
+        read = self.present(job)
+        if job.status in TERMINAL_STATUSES - {JobStatus.CANCELLED}:
+            read.warnings.append(f"the job had already {job.status.value}, so there was nothing to cancel")
+        return read
 
     def image(self, image_id: str) -> JobImage:
         """Return a picture's record.
@@ -101,7 +104,7 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         status_seq=job.status_seq,
         model=job.model,
         generator=job.generator,
-        params=job.params.model_dump(mode="json", exclude={"kind"}),
+        params=job.params.model_dump(mode="json", exclude={"kind"}, exclude_none=True),
         job_class=JobClassName[job.schedule.job_class.name],
         priority=job.schedule.priority,
         not_before=job.schedule.not_before,

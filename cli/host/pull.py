@@ -15,48 +15,49 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from shared.catalog import find_model
+from shared.catalog import find_download
+from shared.domain.adapter import IPAdapterSpec
 from shared.domain.errors import UnknownModel
 from shared.domain.model import PipelineSpec
 from shared.settings import HubSettings
 
 EXIT_REFUSED: Final = 1
 EXIT_USAGE: Final = 2
-_COMPONENTS: Final = (
-    "model_index.json",
-    "scheduler/*",
-    "text_encoder/*",
-    "text_encoder_2/*",
-    "tokenizer/*",
-    "tokenizer_2/*",
-    "transformer/*",
-    "vae/*",
-)
-"""What diffusers loads; the repositories also hold second copies in other layouts (24 GB each)."""
 
 
 def run_pull(model: str) -> int:
-    """Download a model; return the exit code. Interrupted downloads go on where they stopped."""
+    """Download a model or an adapter; return the exit code. Interrupted downloads go on where they stopped."""
     try:
-        spec = find_model(model)
+        spec = find_download(model)
     except UnknownModel as error:
         print(error.message, file=sys.stderr)
         return EXIT_USAGE
-    if spec.repo_id is None:
+    if not spec.downloads:
         print(f"{spec.title} comes with the project; there is nothing to download.")
         return 0
     settings = HubSettings()
     token = settings.hf_token.get_secret_value() if settings.hf_token else None
     try:
-        folder = snapshot_download(spec.repo_id, allow_patterns=list(_COMPONENTS), token=token)
+        folders = [
+            snapshot_download(repo_id, allow_patterns=list(patterns), token=token)
+            for repo_id, patterns in spec.downloads.items()
+        ]
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         print(explain(spec, error, has_token=token is not None), file=sys.stderr)
         return EXIT_REFUSED
-    print(f"{spec.title} is in {folder}. Restart the worker to make it the default, or name it: model={spec.model}.")
+    print(f"{spec.title} is in {' and '.join(folders)}. {_next_step(spec)}")
     return 0
 
 
-def explain(spec: PipelineSpec, error: Exception, *, has_token: bool) -> str:
+def _next_step(spec: PipelineSpec | IPAdapterSpec) -> str:
+    if isinstance(spec, IPAdapterSpec):
+        return "Jobs that send a `reference` picture can use it now."
+    adapter = spec.capabilities.ip_adapter
+    more = f" For reference pictures, also run `flux-image pull {adapter.name}`." if adapter else ""
+    return f"Restart the worker to make it the default, or name it: model={spec.model}.{more}"
+
+
+def explain(spec: PipelineSpec | IPAdapterSpec, error: Exception, *, has_token: bool) -> str:
     """Return what went wrong and what to do, for the error of a download or any error that caused it."""
     causes = _chain(error)
     if any(isinstance(cause, GatedRepoError) for cause in causes):
@@ -76,12 +77,12 @@ def explain(spec: PipelineSpec, error: Exception, *, has_token: bool) -> str:
     return f"The download of {spec.repo_id} failed: {_first_line(error)}"
 
 
-def _explain_gate(spec: PipelineSpec, has_token: bool) -> str:
+def _explain_gate(spec: PipelineSpec | IPAdapterSpec, has_token: bool) -> str:
     steps = [
         f"open {spec.licence_url} and accept its terms ({spec.licence})",
         "make a token with read access at https://huggingface.co/settings/tokens",
         "put HF_TOKEN=hf_... into .env or the environment",
-        f"run `flux-image pull {spec.model}` again",
+        f"run `flux-image pull {spec.name}` again",
     ]
     problem = (
         "the token that is set may not read it (terms not accepted, or the token is wrong)"

@@ -32,7 +32,7 @@ JOB_COLUMNS = tuple(JobRow.__table__.columns)
 
 def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
     """Attach inputs, images and attempts with one query each, and none where no job can have any."""
-    inputs = _by_job(connection, _INPUTS, [row.id for row in rows if row.kind != JobKind.GENERATE])
+    inputs = _by_job(connection, _INPUTS, [row.id for row in rows if _may_have_inputs(row)])
     images = _by_job(connection, _IMAGES, [row.id for row in rows if row.status == JobStatus.SUCCEEDED])
     attempts = _by_job(connection, _ATTEMPTS, [row.id for row in rows if row.attempt > 0])
     return [to_job(row, inputs[row.id], images[row.id], attempts[row.id]) for row in rows]
@@ -54,6 +54,13 @@ def is_due(lane: Lane | BindParameter[Any], now: datetime | BindParameter[Any]) 
 def claim_order() -> tuple[Any, ...]:
     """Return the order in which jobs are claimed when nothing is loaded: class, priority (lower first), age."""
     return (JobRow.job_class, JobRow.priority, JobRow.created_at, JobRow.id)
+
+
+def _may_have_inputs(row: Row[Any]) -> bool:
+    """A generate job has pictures where it has a value that belongs to one."""
+    return row.kind != JobKind.GENERATE or any(
+        row.params.get(name) is not None for name in ("strength", "ip_adapter_scale")
+    )
 
 
 def _by_job(connection: Connection, query: Select[Any], job_ids: Sequence[str]) -> defaultdict[str, list[Row[Any]]]:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import ValidationError
+
+from shared.domain.conditioning import resolve_conditioning
 from shared.domain.errors import CapabilityError, RequestError
 from shared.domain.model import ModelLimits, PipelineSpec
 from shared.domain.params import MAX_SEED, PARAMS_ADAPTER, SIDE_MULTIPLE, BaseParams, JobKind, JobParams
@@ -25,15 +28,22 @@ _RANDOM_SEEDS: Final = 2**32
 
 
 def resolve(
-    spec: PipelineSpec, kind: JobKind, asked: Mapping[str, Any], source_size: tuple[int, int] | None = None
+    spec: PipelineSpec,
+    kind: JobKind,
+    asked: Mapping[str, Any],
+    source_size: tuple[int, int] | None = None,
+    *,
+    has_reference: bool = False,
 ) -> Resolved:
     """Fill unset parameters from the model and check all of them against its limits.
 
     ``asked`` holds only what the caller set; ``source_size`` is (width, height) in pixels of the uploaded
-    picture, from which edit and fill take their size when none is asked for.
+    ``image``, from which the result takes its size when none is asked for; ``has_reference`` tells of a
+    picture to follow.
 
     Raises:
-      CapabilityError: the model does not do this kind, or a value is outside its limits.
+      CapabilityError: the model does not do this kind or what is asked, or a value is outside its limits.
+      RequestError: a value is malformed, or belongs to a picture that was not sent.
     """
     if spec.kind is not kind:
         raise CapabilityError(
@@ -43,15 +53,26 @@ def resolve(
         )
     warnings: list[str] = []
     values = dict(asked)
+    if kind is JobKind.GENERATE:
+        values = resolve_conditioning(spec, values, has_image=source_size is not None, has_reference=has_reference)
     _fill_size(spec, kind, values, source_size, warnings)
     values.setdefault("num_inference_steps", spec.num_inference_steps)
     values.setdefault("guidance_scale", spec.guidance_scale)
     values.setdefault("seed", secrets.randbelow(min(_RANDOM_SEEDS, MAX_SEED)))
-    params = PARAMS_ADAPTER.validate_python({"kind": kind, **values})
+    params = _validated(kind, values)
     _check_limits(spec, params)
     if not spec.uses_guidance and params.guidance_scale > 0:
         warnings.append(f"{spec.model} is guidance-distilled: guidance_scale has no effect on it")
     return Resolved(params, tuple(warnings))
+
+
+def _validated(kind: JobKind, values: Mapping[str, Any]) -> JobParams:
+    try:
+        return PARAMS_ADAPTER.validate_python({"kind": kind, **values})
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        field = str(problem["loc"][-1])[:64]
+        raise RequestError(f"{field}: {problem['msg']}.", field=field) from error
 
 
 def _fill_size(
@@ -70,7 +91,7 @@ def _fill_size(
         raise RequestError("Give both width and height, or neither to follow the picture.", field=missing)
     if "width" in values:
         return
-    pixel_budget = spec.native_side**2 if kind is JobKind.EDIT else spec.limits.max_pixels
+    pixel_budget = spec.limits.max_pixels if kind is JobKind.FILL else spec.native_side**2
     width, height = fit_size(source_size, spec.limits, pixel_budget)
     values["width"], values["height"] = width, height
     if (width, height) != source_size:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+from shared.domain.adapter import IPAdapterSpec
 from shared.domain.params import JobKind
+
+
+class ModelFamily(StrEnum):
+    """Models that are put together and called in one way."""
+
+    FLUX = "flux"
+    STABLE_DIFFUSION = "stable-diffusion"
+    STABLE_DIFFUSION_XL = "stable-diffusion-xl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +30,32 @@ class ModelLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCapabilities:
+    """What a generate job may ask of a model beside words and a size; what is unset here is refused."""
+
+    negative_prompt: bool = False
+    samplers: tuple[str, ...] = ()
+    """Names a job may choose from, the default first; empty: the model comes with its one sampler."""
+    strength: float | None = None
+    """Default strength for an init picture; ``None``: the model takes none."""
+    ip_adapter: IPAdapterSpec | None = None
+    """What makes the model follow a reference picture; ``None``: it takes none."""
+
+
+FLUX_FILES: tuple[str, ...] = (
+    "model_index.json",
+    "scheduler/*",
+    "text_encoder/*",
+    "text_encoder_2/*",
+    "tokenizer/*",
+    "tokenizer_2/*",
+    "transformer/*",
+    "vae/*",
+)
+"""What diffusers loads; the repositories also hold second copies in other layouts (24 GB each)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSpec:
     """One model: where its weights are, which diffusers class runs it, and how to call it well."""
 
@@ -29,6 +65,13 @@ class PipelineSpec:
     pipeline_class: str
     repo_id: str | None
     """Hugging Face repository; ``None`` for weights that come with this project."""
+    family: ModelFamily = ModelFamily.FLUX
+    files: tuple[str, ...] = FLUX_FILES
+    """Patterns of the files in the repository that are needed."""
+    variant: str | None = None
+    """Infix of the weight files' names (``fp16``) where a repository holds several precisions."""
+    unused_components: tuple[str, ...] = ()
+    """Parts named by the repository's index that are neither fetched nor loaded."""
     components_from: str
     """Name of the group that shares one pair of text encoders and one VAE."""
     licence: str
@@ -39,8 +82,19 @@ class PipelineSpec:
     uses_guidance: bool
     max_sequence_length: int
     limits: ModelLimits = field(default_factory=ModelLimits)
+    capabilities: ModelCapabilities = field(default_factory=ModelCapabilities)
     component_bytes: Mapping[str, int] = field(default_factory=dict)
     example_prompts: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What `flux-image pull` calls it."""
+        return self.model
+
+    @property
+    def downloads(self) -> dict[str, tuple[str, ...]]:
+        """Per repository, the patterns of the files that are needed."""
+        return {self.repo_id: self.files} if self.repo_id else {}
 
     @property
     def is_demo(self) -> bool:

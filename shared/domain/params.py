@@ -29,6 +29,8 @@ class InputRole(StrEnum):
 
     IMAGE = "image"
     MASK = "mask"
+    REFERENCE = "reference"
+    """What an image-prompt adapter looks at: the character or style to keep."""
 
 
 class BaseParams(BaseModel):
@@ -46,9 +48,18 @@ class BaseParams(BaseModel):
 
 
 class GenerateParams(BaseParams):
-    """Text to image."""
+    """Text to image, from an init picture (input ``image``) or towards a picture (input ``reference``) where asked.
+
+    The optional fields are unset where the model has no such thing or the job no such picture.
+    """
 
     kind: Literal[JobKind.GENERATE] = JobKind.GENERATE
+    negative_prompt: str | None = Field(default=None, max_length=MAX_PROMPT_CHARACTERS)
+    sampler: str | None = None
+    strength: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    """Share of the denoising that an init picture goes through: 1 keeps nothing of it."""
+    ip_adapter_scale: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    """How much the reference picture counts beside the words; 0: not at all."""
 
 
 class EditParams(BaseParams):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from shared.catalog import CATALOG
-from shared.domain.errors import CapabilityError, MediaError, ModelUnavailable, NumericError, OutOfMemory
+from shared.domain.errors import CapabilityError, DeviceLost, MediaError, ModelUnavailable, NumericError, OutOfMemory
 from shared.domain.status import Phase
 from worker.cancellation import JobInterrupted, StopReason
 from worker.generators.flux_local import FluxLocalGenerator
@@ -122,6 +122,34 @@ class TestPictures:
         assert refused.value.details["field"] == field
 
 
+class TestPictureToStartFrom:
+    BASE = {**FAST, "num_inference_steps": 4}
+
+    def test_the_less_strength_the_more_of_the_picture_is_left(self, generator):
+        # Given a picture, when it is repainted with little and with much strength
+        faint, strong = (
+            generator.generate("a blue square", image=RED, strength=strength, **self.BASE)[0]
+            for strength in (0.25, 1.0)
+        )
+        # Then the first is nearer to it
+        distances = [np.abs(np.asarray(image, int) - np.asarray(RED, int)).mean() for image in (faint, strong)]
+        assert distances[0] < distances[1] / 2
+
+    def test_only_the_steps_that_run_are_counted(self, generator):
+        context = RecordingContext()
+        generator.generate("a blue square", image=RED, strength=0.5, context=context, **self.BASE)
+        assert [event for event in context.events if isinstance(event, tuple)] == [(1, 2), (2, 2), ("image", 0)]
+
+    def test_it_leaves_the_plain_pipeline_as_it_was(self, generator):
+        before = generator.generate("a red circle", **FAST)[0]
+        generator.generate("a blue square", image=RED, **self.BASE)
+        assert same(before, generator.generate("a red circle", **FAST)[0])
+
+    def test_a_picture_of_another_size_is_scaled(self, generator):
+        wide = Image.new("RGB", (200, 50), "red")
+        assert generator.generate("x", image=wide, **self.BASE)[0].size == (64, 64)
+
+
 class TestRefusals:
     def test_what_the_model_cannot_do_is_refused_before_any_step(self, generator):
         context = RecordingContext()
@@ -158,7 +186,13 @@ class TestEveryExitLeavesThePipelineClean:
 
     @pytest.mark.parametrize(
         ("raised", "expected"),
-        [(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), OutOfMemory)],
+        [
+            (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), OutOfMemory),
+            (torch.AcceleratorError("CUDA error: out of memory"), OutOfMemory),
+            (torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel"), DeviceLost),
+            (RuntimeError("CUDA error: device-side assert triggered"), DeviceLost),
+            (RuntimeError("shapes do not fit"), RuntimeError),
+        ],
     )
     def test_after_an_error_inside_the_transformer(self, generator, store, reference, raised, expected):
         def fail(*_):

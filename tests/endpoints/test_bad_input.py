@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from shared.domain.params import MAX_PROMPT_CHARACTERS, MAX_SEED
+from shared.domain.samplers import SAMPLERS
 from shared.schemas import ErrorBody
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
@@ -21,6 +22,7 @@ PROMPT = "a red circle"
 JSON = "application/json"
 BOUNDARY = "frontier"
 FORM = "multipart/form-data"
+JSON_OR_FORM = f"{JSON} or {FORM}"
 MULTIPART = f"{FORM}; boundary={BOUNDARY}"
 
 
@@ -62,6 +64,13 @@ def form(limit: Any = None, says: str = "", *, names: str | None = None, code: s
 def edit(file: Any, names: str = "file", limit: Any = None, says: str = "", code: str = "invalid_image"):
     """An edit request with this upload."""
     return Bad("/api/edit", {"data": {"prompt": PROMPT}, "files": {"file": file}}, names, limit, 422, code, says)
+
+
+def painting(code: str, names: str, limit: Any = None, **given: bytes | str):
+    """A generate request as a form; bytes are pictures."""
+    files = {name: (f"{name}.png", value) for name, value in given.items() if isinstance(value, bytes)}
+    fields = {name: value for name, value in given.items() if isinstance(value, str)}
+    return Bad("/api/generate", {"data": {"prompt": PROMPT, **fields}, "files": files}, names, limit, 422, code, "")
 
 
 def fill(image: bytes | None, mask: bytes | None, names: str, code: str = "invalid_image", **more: Any):
@@ -163,11 +172,30 @@ PARAMETERS = {
     "no image": json_body(1, num_images=0),
     "nine images": json_body(8, num_images=9),
     # model
-    "model unknown": json_body(code="unknown_model", says="schnell", model="sdxl"),
+    "model unknown": json_body(code="unknown_model", says="schnell", model="nosuchmodel"),
     "model unknown and long": json_body(128, model="m" * 129),
     "model empty": json_body(1, model=""),
     "model a path": json_body(code="unknown_model", model="../../etc/passwd"),
     "model of another kind": json_body(code="capability", says="edit", model="kontext"),
+    # what only some models can do
+    "negative prompt on a model without": json_body(code="capability", says="demo", negative_prompt="blurry"),
+    "negative prompt on schnell": json_body(
+        code="capability", says="schnell", model="schnell", names="negative_prompt", negative_prompt="blurry"
+    ),
+    "negative prompt with NUL": json_body(says="NUL", negative_prompt="a\0b"),
+    "negative prompt too long": json_body(MAX_PROMPT_CHARACTERS, negative_prompt="x" * (MAX_PROMPT_CHARACTERS + 1)),
+    "sampler on a model without": json_body(code="capability", says="its own sampler", sampler="Euler a"),
+    "sampler unknown": json_body(
+        list(SAMPLERS), code="capability", says="Euler a", model="sd15", names="sampler", sampler="euler"
+    ),
+    "sampler unknown and long": json_body(64, sampler="x" * 65),
+    "strength without a picture": json_body(says="send a picture", strength=0.5),
+    "strength 0": json_body(0, strength=0),
+    "strength above 1": json_body(1, strength=1.01),
+    "strength NaN": raw_json('{"prompt": "x", "strength": NaN}', "strength", "finite"),
+    "scale without a reference": json_body(says="send one as `reference`", ip_adapter_scale=0.5),
+    "scale above 1": json_body(1, ip_adapter_scale=1.5),
+    "scale negative": json_body(0, ip_adapter_scale=-0.1),
     # schedule
     "priority above the limit": json_body(100, priority=101),
     "priority below the limit": json_body(-100, priority=-101),
@@ -188,10 +216,10 @@ PARAMETERS = {
         "/api/generate", {"json": {"prompt": "x"}, "headers": {"Idempotency-Key": ""}}, "Idempotency-Key", 1
     ),
     # shape of the body
-    "unknown field": json_body(strength=0.5),
+    "unknown field": json_body(eta=0.5),
     "field of a later version": json_body(owner="me"),
     "unknown field with a lone surrogate": raw_json(r'{"prompt": "x", "\udc00": 1}', "body", "unicode"),
-    "two unknown fields": json_body(names="strength", strength=1, sampler="x"),
+    "two unknown fields": json_body(names="eta", eta=1, hue="x"),
     "an unknown field with a long name": json_body(names="x" * 64, **{"x" * 100_000: 1}),
     "ten thousand unknown fields": json_body(names="f0", **{f"f{index}": 1 for index in range(10_000)}),
     "no body": Bad("/api/generate", {"headers": {"Content-Type": JSON}}, "body"),
@@ -206,9 +234,9 @@ PARAMETERS = {
     "deep JSON that ends": raw_json('{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}"),
     "an integer of 5000 digits": raw_json('{"prompt": "x", "seed": ' + "9" * 5000 + "}"),
     # content type
-    "generate as text": wrong_type("/api/generate", JSON, content="{}", headers={"Content-Type": "text/plain"}),
-    "generate without a type": wrong_type("/api/generate", JSON, content='{"prompt": "x"}'),
-    "generate as a form": wrong_type("/api/generate", JSON, data={"prompt": "x"}),
+    "generate as text": wrong_type("/api/generate", JSON_OR_FORM, content="{}", headers={"Content-Type": "text/plain"}),
+    "generate without a type": wrong_type("/api/generate", JSON_OR_FORM, content='{"prompt": "x"}'),
+    "generate as a plain form": wrong_type("/api/generate", JSON_OR_FORM, data={"prompt": "x"}),
     "edit as JSON": wrong_type("/api/edit", FORM, json={"prompt": "x"}),
     "edit as a picture": wrong_type("/api/edit", FORM, content=png_bytes(), headers={"Content-Type": "image/png"}),
     "fill as a plain form": wrong_type("/api/fill", FORM, data={"prompt": "x"}),
@@ -254,8 +282,21 @@ FORMS = {
     "width off the grid": form(16, width="100", height="100", names="width"),
     "too large in sum": form(768 * 768, code="capability", names="width", width="1024", height="1024"),
     "model of another kind": form(code="capability", model="demo"),
-    "model unknown": form(code="unknown_model", model="sdxl"),
-    "unknown field": form(strength="0.5"),
+    "reference on a model without": painting("capability", "reference", reference=png_bytes()),
+    "reference that is no picture": painting("invalid_image", "reference", reference=b"GIF89a", model="sd15"),
+    "picture to start from that is none": painting("invalid_image", "image", image=b"\0" * 99),
+    "strength of less than a step": painting("invalid_request", "strength", 0.25, image=png_bytes(), strength="0.2"),
+    "strength of huge steps": painting(
+        "capability", "num_inference_steps", 50, image=png_bytes(), strength="0.9", num_inference_steps="9" * 400
+    ),
+    "scale beside a picture to start from": painting(
+        "invalid_request", "ip_adapter_scale", image=png_bytes(), ip_adapter_scale="0.5"
+    ),
+    "mask on generate": painting("invalid_request", "mask", mask=png_bytes()),
+    "half a size beside a picture": painting("invalid_request", "height", image=png_bytes(), width="256"),
+    "model unknown": form(code="unknown_model", model="nosuchmodel"),
+    "unknown field": form(eta="0.5"),
+    "a field of another kind": form(strength="0.5"),
     "file missing": Bad("/api/edit", {"data": {"prompt": PROMPT}, "files": {"picture": b""}}, "file"),
     "file without a name and empty": multipart(
         ('name="prompt"', b"x"), ('name="file"; filename=""', b""), names="file"
@@ -281,7 +322,7 @@ FORMS = {
     "three files": multipart(
         *((f'name="file"; filename="{name}.png"', png_bytes()) for name in "abc"), names="body", limit=None
     ),
-    "seventeen fields": multipart(*((f'name="f{index}"', b"x") for index in range(17)), names="body"),
+    "too many fields": multipart(*((f'name="f{index}"', b"x") for index in range(33)), names="body"),
     "part without a name": multipart(("x=y", b"x"), names="body"),
     "unknown field with a lone surrogate": multipart(
         ('name="prompt"', b"x"),

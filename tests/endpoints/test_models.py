@@ -39,8 +39,9 @@ def test_defaults_and_limits_are_those_of_the_model(server: Server):
     by_id = {model.id: model for model in models(server).models}
 
     # then
-    assert by_id["demo"].defaults == {"num_inference_steps": 4, "guidance_scale": 0, "width": 256, "height": 256}
-    assert by_id["schnell"].defaults == {"num_inference_steps": 4, "guidance_scale": 0, "width": 1024, "height": 1024}
+    fast = {"num_inference_steps": 4, "guidance_scale": 0, "strength": 0.6}
+    assert by_id["demo"].defaults == {**fast, "width": 256, "height": 256}
+    assert by_id["schnell"].defaults == {**fast, "width": 1024, "height": 1024}
     assert by_id["demo"].limits["max_pixels"] == 768 * 768
     assert by_id["dev"].gated
     assert by_id["dev"].licence_url == "https://huggingface.co/black-forest-labs/FLUX.1-dev"
@@ -56,3 +57,16 @@ def test_before_any_worker_the_catalog_is_listed_without_promises(start_server: 
     # then
     assert {model.available for model in listed.models} == {None}
     assert (listed.defaults, listed.default_reasons, listed.device) == ({}, {}, None)
+
+
+def test_each_model_says_what_a_job_may_ask_of_it(server: Server):
+    # when
+    by_id = {model.id: model for model in models(server).models}
+
+    # then
+    plain, stable = by_id["schnell"].capabilities, by_id["sd15"].capabilities
+    assert (plain.negative_prompt, plain.samplers, plain.image, plain.reference) == (False, [], True, False)
+    assert (stable.negative_prompt, stable.image, stable.reference) == (True, True, True)
+    assert stable.samplers[0] == "DPM++ 2M Karras"
+    assert by_id["dev"].capabilities.reference
+    assert by_id["dev"].defaults["ip_adapter_scale"] == 1.0

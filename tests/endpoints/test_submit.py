@@ -467,3 +467,56 @@ def test_a_form_may_use_any_order_and_an_odd_file_name(server: Server):
 
     # then
     assert response.status_code == 202
+
+
+def paint(server: Server, fields: dict[str, object], **pictures: bytes):
+    files = {name: (f"{name}.png", data) for name, data in pictures.items()}
+    return server.client.post("/api/generate", data={"prompt": PROMPT, **fields}, files=files)
+
+
+def test_a_generate_job_takes_pictures_to_start_from_and_to_follow(server: Server):
+    # when
+    fields = {"model": "sd15", "strength": "0.5", "negative_prompt": "blurry", "sampler": "Euler a", "seed": "3"}
+    response = paint(server, fields, image=png_bytes(512, 512), reference=png_bytes(80, 40))
+
+    # then
+    assert response.status_code == 202, response.text
+    job = server.jobs.get(response.json()["id"])
+    assert {item.role: (item.width, item.height) for item in job.inputs} == {"image": (512, 512), "reference": (80, 40)}
+    params = response.json()["params"]
+    assert params == {
+        "prompt": PROMPT, "num_inference_steps": 30, "guidance_scale": 7.5, "width": 512, "height": 512, "seed": 3,
+        "num_images": 1, "negative_prompt": "blurry", "sampler": "Euler a", "strength": 0.5, "ip_adapter_scale": 0.6,
+    }  # fmt: skip
+
+
+def test_a_generate_form_without_pictures_is_the_same_job_as_json(server: Server):
+    # when: the client sends each field as a part of a multipart body
+    form = server.client.post("/api/generate", files={"prompt": (None, PROMPT), "seed": (None, "5")}).json()
+    plain = submit(server, "generate", seed=5).json()
+
+    # then
+    assert form["params"] == plain["params"]
+
+
+def test_a_picture_to_start_from_gives_the_result_its_size(server: Server):
+    # when
+    body = paint(server, {}, image=png_bytes(300, 200)).json()
+
+    # then
+    assert (body["params"]["width"], body["params"]["height"]) == (304, 192)
+    assert body["params"]["strength"] == 0.6
+    assert any("300x200" in warning for warning in body["warnings"])
+
+
+def test_the_api_guide_shows_both_bodies_of_generate(server: Server):
+    # when
+    document = server.client.get("/openapi.json").json()
+
+    # then
+    content = document["paths"]["/api/generate"]["post"]["requestBody"]["content"]
+    assert set(content) == {"application/json", "multipart/form-data"}
+    fields = content["multipart/form-data"]["schema"]["properties"]
+    assert {"prompt", "image", "reference", "strength", "sampler", "priority"} <= set(fields)
+    named = fields["job_class"].get("$ref", "").rpartition("/")[2]
+    assert named in document["components"]["schemas"]

@@ -137,9 +137,11 @@ def test_a_device_that_is_not_there_is_told_to_whoever_asks(data_dir):
 
 
 def test_a_wrong_model_setting_stops_the_worker_in_words(data_dir):
-    stack = RunningStack(data_dir, "--no-flower", env={"FLUX_MODEL": "sdxl"})
+    stack = RunningStack(data_dir, "--no-flower", env={"FLUX_MODEL": "nosuchmodel"})
     stack.start()
     log = data_dir / "logs" / "worker.log"
-    wait_for(lambda: log.exists() and "There is no model 'sdxl'" in log.read_text(), "the log says why", seconds=60)
+    wait_for(
+        lambda: log.exists() and "There is no model 'nosuchmodel'" in log.read_text(), "the log says why", seconds=60
+    )
     wait_for(lambda: "worker ended with code 1" in stack.read_output(), "up says so", seconds=60)
     stack.__exit__()

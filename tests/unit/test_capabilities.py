@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from shared.catalog import CATALOG, find_model
 from shared.domain.capabilities import fit_size, resolve
 from shared.domain.errors import CapabilityError, RequestError, UnknownModel
-from shared.domain.params import SIDE_MULTIPLE, JobKind
+from shared.domain.params import PARAMS_ADAPTER, SIDE_MULTIPLE, JobKind
 
 
 class TestResolve:
@@ -50,6 +50,82 @@ class TestResolve:
             resolve(CATALOG["demo-kontext"], JobKind.EDIT, {"prompt": "x", "width": 256}, (256, 256))
 
 
+CONDITIONING = ("negative_prompt", "sampler", "strength", "ip_adapter_scale")
+
+
+class TestConditioning:
+    """What a generate job may ask for beside words and a size."""
+
+    def conditioned(self, model, asked=None, size=None, has_reference=False):
+        asked = {"prompt": "x", **(asked or {})}
+        resolved = resolve(CATALOG[model], JobKind.GENERATE, asked, size, has_reference=has_reference)
+        return resolved.params.model_dump(include=set(CONDITIONING), exclude_none=True)
+
+    def test_a_model_without_such_things_has_them_unset(self):
+        assert self.conditioned("schnell") == {}
+
+    def test_defaults_come_with_what_is_used(self):
+        assert self.conditioned("sd15") == {"sampler": "DPM++ 2M Karras"}
+        assert self.conditioned("dev", size=(512, 512)) == {"strength": 0.6}
+        assert self.conditioned("dev", has_reference=True) == {"ip_adapter_scale": 1.0}
+
+    def test_what_is_asked_for_is_kept(self):
+        asked = {"negative_prompt": "blurry", "sampler": "Euler a", "strength": 0.5, "ip_adapter_scale": 0.0}
+        assert self.conditioned("sd15", asked, (512, 512), has_reference=True) == asked
+
+    def test_an_empty_negative_prompt_asks_for_nothing(self):
+        assert self.conditioned("schnell", {"negative_prompt": ""}) == {}
+
+    @pytest.mark.parametrize(
+        ("model", "asked", "field"),
+        [
+            ("schnell", {"negative_prompt": "blurry"}, "negative_prompt"),
+            ("dev", {"sampler": "Euler"}, "sampler"),
+            ("sd15", {"sampler": "euler"}, "sampler"),
+        ],
+    )
+    def test_what_the_model_cannot_do_is_refused(self, model, asked, field):
+        with pytest.raises(CapabilityError) as refused:
+            self.conditioned(model, asked)
+        assert refused.value.details["field"] == field
+        assert "limit" in refused.value.details
+
+    def test_a_reference_for_a_model_without_adapter_is_refused(self):
+        with pytest.raises(CapabilityError, match="schnell has no image-prompt adapter"):
+            self.conditioned("schnell", has_reference=True)
+
+    @pytest.mark.parametrize("asked", [{"strength": 0.5}, {"ip_adapter_scale": 0.5}])
+    def test_a_value_for_a_picture_that_was_not_sent_is_refused(self, asked):
+        with pytest.raises(RequestError, match="send"):
+            self.conditioned("sd15", asked)
+
+    @pytest.mark.parametrize("strength", [1 / 49, 0.9 / 49, 1e-300])
+    def test_a_strength_that_no_step_would_run_for_is_refused(self, strength):
+        # int(49 * (1 / 49)) is 0: the same arithmetic as the pipelines'
+        with pytest.raises(RequestError, match="less than one step"):
+            self.conditioned("dev", {"strength": strength, "num_inference_steps": 49}, (512, 512))
+
+    @pytest.mark.parametrize("value", [float("nan"), 0.0, -1.0, 1.5])
+    def test_a_value_outside_its_range_names_its_field(self, value):
+        with pytest.raises(RequestError) as refused:
+            self.conditioned("dev", {"strength": value}, (512, 512))
+        assert refused.value.details["field"] == "strength"
+
+    def test_a_picture_to_start_from_gives_the_size(self):
+        resolved = resolve(CATALOG["dev"], JobKind.GENERATE, {"prompt": "x"}, (1600, 800))
+        assert resolved.params.width / resolved.params.height == pytest.approx(2, rel=0.03)
+        assert resolved.params.width * resolved.params.height <= 1024**2
+        assert "the picture is 1600x800" in resolved.warnings[0]
+
+
+def test_parameters_that_were_stored_before_there_was_conditioning_still_read():
+    stored = {
+        "kind": "generate", "prompt": "x", "num_inference_steps": 4, "guidance_scale": 0.0,
+        "width": 256, "height": 256, "seed": 1, "num_images": 1,
+    }  # fmt: skip
+    assert PARAMS_ADAPTER.validate_python(stored).model_dump(exclude_none=True) == stored
+
+
 class TestFitSize:
     @given(st.sampled_from(list(CATALOG.values())), st.integers(16, 8192), st.integers(16, 8192), st.booleans())
     def test_the_result_is_always_within_limits(self, spec, width, height, native):
@@ -76,4 +152,4 @@ class TestFindModel:
 
     def test_an_unknown_name_lists_the_known_ones(self):
         with pytest.raises(UnknownModel, match="schnell, dev, kontext"):
-            find_model("sdxl")
+            find_model("nosuchmodel")

@@ -242,13 +242,13 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(claim=claims_made, pause=st.sampled_from((0, 300)))
     def retry(self, claim, pause):
         written = self.claims.retry(claim, ERROR, timedelta(seconds=pause))
-        self.ends(claim, Edge.RETRY, JobStatus.QUEUED, written)
+        self.ends(claim, Edge.RETRY, self.back(claim), written)
         if written:
             self.expected[claim.job_id].not_before = self.clock.now + timedelta(seconds=pause)
 
     @rule(claim=claims_made)
     def release(self, claim):
-        self.ends(claim, Edge.RELEASE, JobStatus.QUEUED, self.claims.release(claim))
+        self.ends(claim, Edge.RELEASE, self.back(claim), self.claims.release(claim))
 
     @rule(owner=owners)
     def rescue_others(self, owner):
@@ -261,7 +261,9 @@ class Lifecycle(RuleBasedStateMachine):
         silent = [
             job_id for job_id in self.of_status(JobStatus.RUNNING) if self.expected[job_id].lease_until < self.clock.now
         ]
-        assert sorted(self.claims.rescue_expired()) == sorted(silent)
+        expired = self.claims.expired()
+        assert sorted(claim.job_id for claim in expired) == sorted(silent)
+        assert all(self.claims.rescue_expired(claim) for claim in expired)
         self.crash(silent)
 
     # The clock
@@ -313,8 +315,11 @@ class Lifecycle(RuleBasedStateMachine):
         job = self.expected[claim.job_id]
         return (job.status, job.attempt, job.owner) == (JobStatus.RUNNING, claim.attempt, claim.owner)
 
+    def back(self, claim):
+        return JobStatus.CANCELLED if self.expected[claim.job_id].cancel_requested else JobStatus.QUEUED
+
     def ends(self, claim, edge, status, written):
-        undoes_a_cancel = edge not in (Edge.CANCEL, Edge.FAIL) and self.expected[claim.job_id].cancel_requested
+        undoes_a_cancel = edge is Edge.FINISH and self.expected[claim.job_id].cancel_requested
         assert written == (self.holds(claim) and not undoes_a_cancel)
         if written:
             self.move(claim.job_id, edge, status)

@@ -59,5 +59,5 @@ def test_the_demo_family_needs_no_download(capsys):
 
 
 def test_an_unknown_model_is_refused(capsys):
-    assert run_pull("sdxl") == 2
-    assert "There is no model 'sdxl'" in capsys.readouterr().err
+    assert run_pull("nosuchmodel") == 2
+    assert "There is no model 'nosuchmodel'" in capsys.readouterr().err

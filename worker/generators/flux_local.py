@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from shared.catalog import find_model
-from shared.domain.capabilities import fit_size, resolve
-from shared.domain.errors import MediaError, OutOfMemory
+from shared.domain.capabilities import fit_size
+from shared.domain.errors import CapabilityError, MediaError, OutOfMemory
 from shared.domain.model import PipelineSpec
-from shared.domain.params import BaseParams, JobKind
+from shared.domain.params import BaseParams, JobKind, JobParams
 from shared.domain.residency import residency_key
 from shared.domain.status import Phase
 from worker.demo.vocabulary import unknown_words
@@ -21,8 +21,10 @@ from worker.generators.interface import (
     ImageGeneratorInterface,
     SilentContext,
 )
+from worker.generators.options import resolve_options
+from worker.pipelines.assemble import IMAGE_TO_IMAGE, assemble
 from worker.pipelines.decode import decode_latents
-from worker.pipelines.device import StepPacer, free_cached_memory
+from worker.pipelines.device import StepPacer, device_loss, free_cached_memory, is_out_of_memory
 from worker.pipelines.store import Pipeline, PipelineStore
 
 _MASK_THRESHOLD: Final = 128
@@ -48,26 +50,43 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         """Return the pictures; see ``ImageGeneratorInterface.generate``."""
         context = context or SilentContext()
         spec = find_model(options.get("model", "demo"))
-        params = _resolve(spec, prompt, options)
+        if "reference" in options:
+            raise CapabilityError(
+                "reference: this generator follows words alone; `consistent` follows a picture.",
+                field="reference",
+                limit=None,
+            )
+        params = resolve_options(spec, prompt, options)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
-        pipeline = self._store.get(spec)
         try:
-            return self._run(spec, pipeline, params, pictures, context)
-        except torch.OutOfMemoryError as error:
+            with device_loss():
+                return self._load_and_run(spec, params, pictures, context)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
-        finally:
-            pipeline.maybe_free_model_hooks()
         # Outside the except block, so that the traceback no longer holds the tensors.
         free_cached_memory(self._store.device)
         raise OutOfMemory(message, width=params.width, height=params.height)
+
+    def _load_and_run(
+        self, spec: PipelineSpec, params: BaseParams, pictures: dict[str, Any], context: GenerationContext
+    ) -> list[Image.Image]:
+        pipeline = self._store.get(spec)
+        starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
+        runs = assemble(IMAGE_TO_IMAGE[spec.pipeline_class], pipeline) if starts_from_picture else pipeline
+        try:
+            return self._run(spec, runs, params, pictures, context)
+        finally:
+            pipeline.maybe_free_model_hooks()
 
     def _run(
         self,
         spec: PipelineSpec,
         pipeline: Pipeline,
         params: BaseParams,
-        pictures: dict[str, Image.Image],
+        pictures: dict[str, Any],
         context: GenerationContext,
     ) -> list[Image.Image]:
         context.on_phase(Phase.ENCODING)
@@ -108,9 +127,9 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     ) -> torch.Tensor:
         pacer = StepPacer(self._store.device)
 
-        def on_step_end(_pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+        def on_step_end(running: Pipeline, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
             pacer.step_done()
-            context.on_step(step + 1, params.num_inference_steps)
+            context.on_step(step + 1, running.num_timesteps)
             return kwargs
 
         if spec.kind is JobKind.EDIT:  # else diffusers snaps to its own list of sizes
@@ -132,20 +151,14 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         return latents
 
 
-def _resolve(spec: PipelineSpec, prompt: str, options: GenerationOptions) -> BaseParams:
-    asked = {key: value for key, value in options.items() if key not in ("model", "image", "mask")}
-    source = options.get("image")
-    return resolve(spec, spec.kind, {"prompt": prompt, **asked}, source.size if source else None).params
-
-
-def _prepare_pictures(spec: PipelineSpec, params: BaseParams, options: GenerationOptions) -> dict[str, Image.Image]:
-    """Return the pipeline's picture arguments, scaled to what the job asks for."""
-    if spec.kind is JobKind.GENERATE:
-        return {}
+def _prepare_pictures(spec: PipelineSpec, params: JobParams, options: GenerationOptions) -> dict[str, Any]:
+    """Return the pipeline's arguments that come of pictures, scaled to what the job asks for."""
     image = options.get("image")
+    size = (params.width, params.height)
+    if params.kind is JobKind.GENERATE:
+        return {"image": _scaled(image, size), "strength": params.strength} if image else {}
     if image is None:
         raise MediaError(f"A {spec.kind.value} job needs an image.", field="image")
-    size = (params.width, params.height)
     if spec.kind is JobKind.EDIT:
         # The source keeps its own shape; only its area is bounded, since every pixel costs tokens.
         return {"image": _scaled(image, fit_size(image.size, spec.limits, size[0] * size[1]))}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, TypedDict, Unpack
+from typing import Final, Protocol, TypedDict, Unpack, cast
 
 from PIL import Image
 
+from shared.domain.prompt_config import PromptConfig
 from shared.domain.status import Phase
 
 
@@ -15,9 +16,11 @@ class GenerationOptions(TypedDict, total=False):
 
     model: str
     image: Image.Image
-    """Source picture of an edit or a fill, RGB."""
+    """Source picture of an edit or a fill, or what a generate job starts from instead of noise; RGB."""
     mask: Image.Image
     """Region of a fill, mode L, size of ``image``; white is repainted."""
+    reference: Image.Image
+    """Picture whose character or style a generate job keeps; RGB."""
     width: int
     height: int
     num_inference_steps: int
@@ -25,6 +28,17 @@ class GenerationOptions(TypedDict, total=False):
     seed: int
     """Seed of the first image; image ``i`` uses ``seed + i``."""
     num_images: int
+    negative_prompt: str
+    sampler: str
+    """One of ``shared.domain.samplers.SAMPLERS``."""
+    strength: float
+    """Share of the denoising that ``image`` goes through in a generate job, 0..1."""
+    ip_adapter_scale: float
+    """How much ``reference`` counts, 0..1."""
+
+
+PICTURES: Final = ("image", "mask", "reference")
+"""Options that are pictures; the others, but for ``model``, are parameters of the job."""
 
 
 class GenerationContext(Protocol):
@@ -80,7 +94,27 @@ class ImageGeneratorInterface(ABC):
           ModelUnavailable: the weights are not there.
           OutOfMemory: the device cannot hold the job.
           NumericError: the model produced no picture (NaN).
+          DeviceLost: the device takes no more work from this process, which has to be replaced.
         """
+
+    def generate_from(
+        self,
+        config: PromptConfig,
+        *,
+        context: GenerationContext | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> list[Image.Image]:
+        """Return the pictures for a ``PromptConfig``; ``options`` add what it has no word for, or replace its values.
+
+        Raises: what ``generate`` raises.
+        """
+        context = context or SilentContext()
+        if note := config.warning():
+            context.warn(note)
+        if config.enhance_prompt_option:
+            context.warn("enhance_prompt_option: prompts are enhanced where jobs are submitted; this one was not")
+        merged = cast(GenerationOptions, {**config.options(), **options})
+        return self.generate(config.prompt, context=context, **merged)
 
     @abstractmethod
     def warm(self, model: str) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import torch
+
+from shared.domain.errors import DeviceLost
 
 CUDA_RESERVE_BYTES: Final = 3 * 2**30
 """Left free beside the weights: CUDA context, activations of 1024 x 1024, VAE decode (see the planner)."""
@@ -71,6 +75,32 @@ class StepPacer:
             self._previous.synchronize()
         self._previous = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._previous.record()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device only lacked memory, which the next job may have again."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
+    )
+
+
+@contextmanager
+def device_loss() -> Iterator[None]:
+    """Turn an error after which CUDA refuses all further work of this process into ``DeviceLost``.
+
+    "To continue using CUDA, the process must be terminated and relaunched" (CUDA runtime API, cudaErrorIllegalAddress
+    and others). Torch raises ``AcceleratorError``; some of its calls a plain RuntimeError that quotes CUDA.
+
+    Raises:
+      DeviceLost: instead of such an error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        quotes_cuda = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+        if not quotes_cuda or is_out_of_memory(error):
+            raise
+        raise DeviceLost(f"The device failed: {str(error).splitlines()[0]}") from error
 
 
 def free_cached_memory(device: Device) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +36,7 @@ class Weights:
             folder = Path(snapshot_download(spec.repo_id, local_files_only=True))
         except LocalEntryNotFoundError as error:
             raise ModelUnavailable(_remedy(spec, "its weights are not on this machine"), model=spec.model) from error
-        missing = missing_components(folder)
+        missing = missing_components(folder, spec.variant, spec.unused_components)
         if missing:
             raise ModelUnavailable(
                 _remedy(spec, f"its weights are incomplete (missing: {', '.join(missing)})"), model=spec.model
@@ -53,23 +54,23 @@ class Weights:
         return ModelReport(model=spec.model, available=True, reason=f"found in {folder}")
 
 
-def missing_components(folder: Path) -> list[str]:
+def missing_components(folder: Path, variant: str | None = None, unused: Collection[str] = ()) -> list[str]:
     """Return the parts that ``model_index.json`` names and that have no complete files in ``folder``."""
     index = folder / "model_index.json"
     if not index.is_file():
         return ["model_index.json"]
     parts = [name for name, value in json.loads(index.read_text()).items() if isinstance(value, list) and value[0]]
-    return [name for name in parts if not _is_complete(folder / name)]
+    return [name for name in parts if name not in unused and not _is_complete(folder / name, variant)]
 
 
-def _is_complete(part: Path) -> bool:
+def _is_complete(part: Path, variant: str | None) -> bool:
     if not part.is_dir() or not any(part.iterdir()):
         return False
     if not (part / "config.json").is_file():  # tokenizers and schedulers have no weights
         return True
     shard_indexes = list(part.glob("*.safetensors.index.json"))
     if not shard_indexes:
-        return any(part.glob("*.safetensors"))
+        return any(part.glob(f"*.{variant}.safetensors" if variant else "*.safetensors"))
     shards = {name for path in shard_indexes for name in json.loads(path.read_text())["weight_map"].values()}
     return all((part / name).is_file() for name in shards)
 
