@@ -113,7 +113,7 @@ class Rig:
     def __init__(
         self, data_dir: Path, *, busy_seconds: float = BUSY_SECONDS, env: dict[str, str] | None = None
     ) -> None:
-        data_dir.mkdir(parents=True)
+        data_dir.mkdir(parents=True, exist_ok=True)
         self.data_dir = data_dir
         self.history = History()
         self.points = Points(data_dir)
@@ -211,7 +211,27 @@ class Rig:
 
     def submit(self, count: int = 1, *, ends: Sequence[str] = (JobStatus.SUCCEEDED,), **params: Any) -> list[str]:
         """Submit as a careful script does: again, with the same key, until an answer comes."""
-        return [self._submit_one(next(self._seeds), ends, params) for _ in range(count)]
+        seeds = [next(self._seeds) for _ in range(count)]
+        if tuple(ends) != (JobStatus.SUCCEEDED,):
+            self.history.explained.update(dict.fromkeys(seeds, ends))
+        return [self.submit_as(seed, **params) for seed in seeds]
+
+    def submit_as(self, seed: int, **params: Any) -> str:
+        """Submit until there is an answer, with one key, and return the job's id."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                answer = self.post(seed, **params)
+            except httpx2.TransportError:
+                time.sleep(0.05)  # the API is down; from outside there is no signal to wait for
+                continue
+            if answer.status_code == 503:
+                time.sleep(0.05)
+                continue
+            assert answer.status_code == 202, answer.text
+            self.history.accepted[seed] = answer.json()["id"]
+            return self.history.accepted[seed]
+        raise AssertionError(f"no answer to a submit\n{self.logs()}")
 
     @contextmanager
     def job_kept_at(self, point: str, **params: Any) -> Iterator[str]:
@@ -253,24 +273,6 @@ class Rig:
 
     def logs(self) -> str:
         return "\n".join(f"== {path.name}\n{path.read_text()[-2500:]}" for path in self.data_dir.glob("*.log"))
-
-    def _submit_one(self, seed: int, ends: Sequence[str], params: dict[str, Any]) -> str:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        if tuple(ends) != (JobStatus.SUCCEEDED,):
-            self.history.explained[seed] = ends
-        while time.monotonic() < deadline:
-            try:
-                answer = self.post(seed, **params)
-            except httpx2.TransportError:
-                time.sleep(0.05)  # the API is down; from outside there is no signal to wait for
-                continue
-            if answer.status_code == 503:
-                time.sleep(0.05)
-                continue
-            assert answer.status_code == 202, answer.text
-            self.history.accepted[seed] = answer.json()["id"]
-            return self.history.accepted[seed]
-        raise AssertionError(f"no answer to a submit\n{self.logs()}")
 
     def _make_broker(self, **config: Any) -> ValkeyServer:
         return ValkeyServer(
