@@ -191,7 +191,7 @@ class Rig:
         return wait_for(lambda: parent.children() and parent.children()[0], "the worker has a child", PATIENCE_SECONDS)
 
     def wait_until_ready(self) -> None:
-        wait_for(self._is_ready, f"the stack is ready\n{self.logs()}", PATIENCE_SECONDS)
+        wait_for(self._is_ready, lambda: f"the stack is ready\n{self.logs()}", PATIENCE_SECONDS)
 
     def wait_until_answering(self) -> None:
         wait_for(lambda: self._get("/health") is not None, "the API answers", PATIENCE_SECONDS)
@@ -255,17 +255,21 @@ class Rig:
     def wait_for_status(self, job_id: str, *statuses: JobStatus) -> Job:
         wait_for(
             lambda: self.job(job_id).status in statuses,
-            f"{job_id} is {statuses}; it is {self.job(job_id).status}\n{self.logs()}",
+            lambda: f"{job_id} is {statuses}; it is {self.job(job_id).status}\n{self.logs()}",
             PATIENCE_SECONDS,
         )
         return self.job(job_id)
 
     def wait_until_struck(self, point: str) -> None:
-        wait_for(lambda: not self.points.is_armed(point), f"{point!r} was reached\n{self.logs()}", PATIENCE_SECONDS)
+        wait_for(
+            lambda: not self.points.is_armed(point),
+            lambda: f"{point!r} was reached\n{self.logs()}",
+            PATIENCE_SECONDS,
+        )
 
     def settle(self) -> Tally:
         """Wait until every job is over, then judge everything that ever happened on this rig."""
-        wait_for(self._is_at_rest, f"all jobs are over\n{self.logs()}", PATIENCE_SECONDS)
+        wait_for(self._is_at_rest, lambda: f"all jobs are over\n{self.logs()}", PATIENCE_SECONDS)
         return self.judge()
 
     def judge(self) -> Tally:
