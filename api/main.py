@@ -29,6 +29,7 @@ from shared.broker.app import make_ringing_celery
 from shared.broker.publish import Doorbell
 from shared.broker.urls import redis_url
 from shared.channel.progress import ProgressChannel
+from shared.clock import Clock, utc_now
 from shared.db.claims import ClaimRepository
 from shared.db.engine import open_database
 from shared.db.jobs import JobRepository
@@ -40,14 +41,14 @@ from shared.settings import ApiSettings
 from shared.storage.local import LocalMediaStorage
 
 
-def create_app(settings: ApiSettings | None = None) -> FastAPI:
+def create_app(settings: ApiSettings | None = None, clock: Clock = utc_now) -> FastAPI:
     """Return the application; connections are opened when it starts and closed when it stops."""
     settings = settings or ApiSettings()
     app = FastAPI(
         title="FLUX Image API",
         version=VERSION,
         description="Text to image, Kontext editing and Fill behind a durable job queue.",
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, clock),
         form_limits={"max_files": 2, "max_fields": 32, "max_part_size": 65_536},
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
@@ -65,7 +66,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     return app
 
 
-def _lifespan(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(settings: ApiSettings, clock: Clock) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings.log_level, as_json=settings.log_json)
@@ -74,9 +75,10 @@ def _lifespan(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContext
         channel = ProgressChannel(settings.resolved_redis_url)
         broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
         doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
-        repository, workers, claims = JobRepository(database), WorkerRepository(database), ClaimRepository(database)
+        repository, workers = JobRepository(database, clock), WorkerRepository(database, clock)
+        claims = ClaimRepository(database, clock)
         storage = LocalMediaStorage(settings.media_dir)
-        queue_repository, queries = QueueRepository(database), JobQueries(repository, channel, storage)
+        queue_repository, queries = QueueRepository(database, clock), JobQueries(repository, channel, storage)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
         app.state.services = Services(
             settings=settings,
@@ -86,7 +88,7 @@ def _lifespan(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContext
             queue=QueueService(queue_repository, queries, doorbell),
             watcher=watcher,
             models=model_service,
-            health=HealthService(database, channel, workers),
+            health=HealthService(database, channel, workers, clock),
             storage=storage,
         )
         reconciler = Reconciler(
@@ -97,7 +99,7 @@ def _lifespan(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContext
             doorbell,
             settings.reconcile_interval_seconds,
         )
-        sweeper = Sweeper(database, storage)
+        sweeper = Sweeper(database, storage, clock)
         background = [asyncio.create_task(part.run()) for part in (watcher, reconciler, sweeper)]
         try:
             yield

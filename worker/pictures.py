@@ -10,19 +10,20 @@ from shared.domain.errors import StorageFailed
 from shared.domain.job import Claim, Job, JobImage
 from shared.ids import new_image_id
 from shared.storage.base import MediaStorage
-from worker.pipelines.encode import encode_png
+from worker.pipelines.encode import encode
 
 
 def store_picture(storage: MediaStorage, job: Job, claim: Claim, index: int, image: Image.Image) -> JobImage:
-    """Encode image ``index`` of a job as PNG and write it under a key of this attempt alone.
+    """Encode image ``index`` of a job in the format it asked for and write it under a key of this attempt alone.
 
     Raises:
       StorageFailed: it could not be written; nothing is left under the key.
     """
     seed = job.params.seed + index
     parameters = job.params.model_dump(mode="json", exclude={"num_images"}, exclude_none=True)
-    data = encode_png(image, {**parameters, "seed": seed, "model": job.model})
-    key = f"{job.id}/{claim.attempt}-{index}.png"
+    output_format = job.params.output_format
+    data = encode(image, {**parameters, "seed": seed, "model": job.model}, output_format)
+    key = f"{job.id}/{claim.attempt}-{index}{output_format.suffix}"
     try:
         storage.put(key, data)
     except OSError as error:
@@ -34,7 +35,7 @@ def store_picture(storage: MediaStorage, job: Job, claim: Claim, index: int, ima
         width=image.width,
         height=image.height,
         path=key,
-        content_type="image/png",
+        content_type=output_format.content_type,
         size_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -23,12 +24,34 @@ log = structlog.get_logger(__name__)
 _RESTART_PAUSE_SECONDS: Final = 2.0
 
 
+MakeWorker = Callable[[WorkerSettings, MakeGenerator, Shutdown], GpuWorker]
+
+
+def preload_gpu_stack(settings: WorkerSettings) -> None:
+    """Check the models that the settings name, and import torch in the parent.
+
+    Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
+    """
+    selection = importlib.import_module("worker.pipelines.selection")
+    importlib.import_module("worker.generators.flux_local")
+    selection.check_settings(settings)
+
+
 class WorkerProcess:
     """Binds one GPU worker to Celery's parent and child processes."""
 
-    def __init__(self, settings: WorkerSettings, make_generator: MakeGenerator) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        make_generator: MakeGenerator,
+        *,
+        preload: Callable[[WorkerSettings], None] = preload_gpu_stack,
+        make_worker: MakeWorker = GpuWorker,
+    ) -> None:
         self._settings = settings
         self._make_generator = make_generator
+        self._preload = preload
+        self._make_worker = make_worker
         self._shutdown = Shutdown(settings.shutdown_grace_seconds)
         self._worker: GpuWorker | None = None
 
@@ -57,7 +80,7 @@ class WorkerProcess:
             raise SystemExit(f"The worker cannot start: {error}") from error
 
     def _on_child_start(self, **_: Any) -> None:
-        worker = GpuWorker(self._settings, self._make_generator, self._shutdown)
+        worker = self._make_worker(self._settings, self._make_generator, self._shutdown)
         try:
             worker.start()
         except Exception as error:  # a child without a worker must not answer doorbells
@@ -72,10 +95,7 @@ class WorkerProcess:
 
     def _check_start(self) -> None:
         """Find what no respawn can mend before there is a child, and import torch once for all children."""
-        # Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
-        selection = importlib.import_module("worker.pipelines.selection")
-        importlib.import_module("worker.generators.flux_local")
-        selection.check_settings(self._settings)
+        self._preload(self._settings)
         database = open_database(self._settings.resolved_database_url)
         check_schema(database)
         database.dispose()

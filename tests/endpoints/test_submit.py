@@ -76,6 +76,7 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
             "seed": seed,
             "num_images": 1,
             "precision": "exact",
+            "output_format": "png",
         },
         "job_class": "normal",
         "priority": 0,
@@ -162,7 +163,7 @@ def test_every_field_of_a_form_is_heard(server: Server):
     body = submit(server, "edit", model="demo-kontext", **wanted).json()
 
     # then
-    assert body["params"] == {"prompt": PROMPT, **wanted, "precision": "exact"}
+    assert body["params"] == {"prompt": PROMPT, **wanted, "precision": "exact", "output_format": "png"}
 
 
 @pytest.mark.parametrize("kind", ["edit", "fill"])

@@ -41,9 +41,9 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     """Runs any model of the catalog with the pipelines of one store, one image after another."""
 
     def __init__(self, store: PipelineStore) -> None:
-        self._store = store
+        self.store = store
         self._expected: str | None = None
-        self._ladder = Ladder()
+        self.ladder = Ladder()
 
     def expect(self, residency: str | None) -> None:
         """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
@@ -51,11 +51,11 @@ class FluxLocalGenerator(ImageGeneratorInterface):
 
     def warm(self, model: str) -> None:
         """Load a model and put it on the device; see ``ImageGeneratorInterface.warm``."""
-        self._store.get(find_model(model))
+        self.store.get(find_model(model))
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
-        return frozenset(map(str, self._store.resident_keys()))
+        return frozenset(map(str, self.store.resident_keys()))
 
     def generate(
         self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
@@ -70,7 +70,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
                 limit=None,
             )
         params = resolve_options(spec, prompt, options)
-        self._store.check(spec, params.precision)
+        self.store.check(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
         with device_loss():
@@ -79,12 +79,12 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     def _load_and_run(
         self, spec: PipelineSpec, params: JobParams, pictures: dict[str, Any], context: GenerationContext
     ) -> list[Image.Image]:
-        loaded = self._store.load(spec)
+        loaded = self.store.load(spec)
         shape = _shape(params, pictures)
         try:
-            placement = self._store.place(loaded, params.precision, shape)
+            placement = self.store.place(loaded, params.precision, shape)
             job = JobShape(ResidencyKey(spec.model, params.precision), shape)
-            climb = Climb(self._ladder, job, placement, context, self._store.device)
+            climb = Climb(self.ladder, job, placement, context, self.store.device)
             starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
             runs = starting_from_picture(loaded) if starts_from_picture else loaded
             return self._run(climb, runs, params, pictures)
@@ -107,7 +107,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
             context.on_phase(Phase.DENOISING)
             with placement.denoising():
                 if placement.has_room:
-                    self._store.prefetch(self._expected)
+                    self.store.prefetch(self._expected)
                 latents = self._denoise(spec, pipeline, params, index, inputs, context)
             context.on_phase(Phase.DECODING)
             with placement.decoding():
@@ -124,7 +124,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         return images
 
     def _encode(self, loaded: LoadedPipeline, placement: Placement | Unmanaged, params: BaseParams) -> dict[str, Any]:
-        device = self._store.device.torch_device
+        device = self.store.device.torch_device
         length = loaded.spec.max_sequence_length
 
         @torch.no_grad()
@@ -136,7 +136,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
             return PromptEmbeds(prompt_embeds, pooled)
 
         key = PromptKey(f"{loaded.encoders}:{params.precision}", length, params.prompt)
-        embeds = self._store.prompts.get(key, device, encode)
+        embeds = self.store.prompts.get(key, device, encode)
         return {"prompt_embeds": embeds.prompt_embeds, "pooled_prompt_embeds": embeds.pooled_prompt_embeds}
 
     def _denoise(
@@ -148,7 +148,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         inputs: dict[str, Any],
         context: GenerationContext,
     ) -> torch.Tensor:
-        pacer = StepPacer(self._store.device)
+        pacer = StepPacer(self.store.device)
 
         def on_step_end(running: Pipeline, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
             pacer.step_done()

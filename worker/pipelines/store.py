@@ -40,10 +40,11 @@ class PipelineStore:
         cpu_offload: str = "auto",
         link_gb_per_second: float = 25.0,
         prompt_cache_bytes: int = DEFAULT_PROMPT_CACHE_BYTES,
+        loader: Loader | None = None,
     ) -> None:
         self._cpu_offload = cpu_offload
         self._budget: Budget = machine_budget(device, link_gb_per_second)
-        self._loader = Loader(weights, device)
+        self._loader = loader or Loader(weights, device)
         self._loaded: dict[str, LoadedPipeline] = {}
         self._names: dict[str, Names] = {}
         self._offloaded: str | None = None
