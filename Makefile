@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check check-docker fix bench clean
+.PHONY: help setup demo up test check check-docker fix bench soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ fix: setup ## Format, and mend what the linter can mend
 
 bench: setup ## Measure overheads; JSON goes to data/benchmarks
 	$(BIN)/python -m benchmarks data/benchmarks
+
+soak: setup ## Run 10,000 jobs under random faults (about an hour) and count what was lost: SOAK="--jobs 300 --seed 7"
+	$(BIN)/python -m tests.chaos.soak $(SOAK)
 
 clean: ## Remove the virtual environment and everything generated in this folder
 	rm -rf .venv data demo-output build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -33,6 +33,7 @@ from shared.broker.app import make_ringing_celery
 from shared.broker.publish import Doorbell
 from shared.broker.urls import redis_url
 from shared.channel.progress import ProgressChannel
+from shared.clock import Clock, utc_now
 from shared.db.claims import ClaimRepository
 from shared.db.engine import open_database
 from shared.db.jobs import JobRepository
@@ -45,14 +46,16 @@ from shared.settings import ApiSettings, OutsideSettings
 from shared.storage.local import LocalMediaStorage
 
 
-def create_app(settings: ApiSettings | None = None, outside: OutsideSettings | None = None) -> FastAPI:
+def create_app(
+    settings: ApiSettings | None = None, outside: OutsideSettings | None = None, clock: Clock = utc_now
+) -> FastAPI:
     """Return the application; connections are opened when it starts and closed when it stops."""
     settings, outside = settings or ApiSettings(), outside or OutsideSettings()
     app = FastAPI(
         title="FLUX Image API",
         version=VERSION,
         description="Text to image, Kontext editing and Fill behind a durable job queue.",
-        lifespan=_lifespan(settings, outside),
+        lifespan=_lifespan(settings, outside, clock),
         form_limits={"max_files": 2, "max_fields": 32, "max_part_size": 65_536},
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
@@ -71,7 +74,7 @@ def create_app(settings: ApiSettings | None = None, outside: OutsideSettings | N
 
 
 def _lifespan(
-    settings: ApiSettings, outside: OutsideSettings
+    settings: ApiSettings, outside: OutsideSettings, clock: Clock
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -81,11 +84,12 @@ def _lifespan(
         channel = ProgressChannel(settings.resolved_redis_url)
         broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
         doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
-        repository, workers, claims = JobRepository(database), WorkerRepository(database), ClaimRepository(database)
+        repository, workers = JobRepository(database, clock), WorkerRepository(database, clock)
+        claims = ClaimRepository(database, clock)
         storage = LocalMediaStorage(settings.media_dir)
-        queue_repository, queries = QueueRepository(database), JobQueries(repository, channel, storage)
+        queue_repository, queries = QueueRepository(database, clock), JobQueries(repository, channel, storage)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
-        generators = GeneratorService(model_service, Availability(workers, queue_repository, outside), outside)
+        generators = GeneratorService(model_service, Availability(workers, queue_repository, outside, clock), outside)
         app.state.services = Services(
             settings=settings,
             submission=SubmissionService(repository, generators, storage, doorbell, settings.max_queued_jobs),
@@ -96,19 +100,19 @@ def _lifespan(
             models=model_service,
             generators=generators,
             grid=GridService(storage),
-            health=HealthService(database, channel, workers, uses_network=outside.uses_network),
+            health=HealthService(database, channel, workers, uses_network=outside.uses_network, clock=clock),
             storage=storage,
         )
         reconciler = Reconciler(
             claims,
             SilentWorkers(claims, workers, settings.gpu_lock_path),
             queue_repository,
-            StrandedLanes(StrandedRepository(database), workers, doorbell),
+            StrandedLanes(StrandedRepository(database, clock), workers, doorbell, clock),
             broker,
             doorbell,
             settings.reconcile_interval_seconds,
         )
-        sweeper = Sweeper(database, storage)
+        sweeper = Sweeper(database, storage, clock)
         background = [asyncio.create_task(part.run()) for part in (watcher, reconciler, sweeper)]
         try:
             yield

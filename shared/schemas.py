@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.domain.job import JobClassName, Schedule
+from shared.domain.output_format import OutputFormat
 from shared.domain.params import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, SIDE_MULTIPLE, JobKind
 from shared.domain.precision import Precision
 from shared.domain.report import PlanReport
@@ -67,6 +68,7 @@ IPAdapterScale = Annotated[
 AskedPrecision = Annotated[
     Precision | None, Field(strict=False, description="exact, balanced (8 bits) or compact (4); unset: the worker's")
 ]
+AskedFormat = Annotated[OutputFormat | None, Field(strict=False, description="file format of the pictures; unset: png")]
 NumImages = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 
@@ -139,6 +141,7 @@ class TextGenerateRequest(ConditioningFields, RoutingFields, ScheduleFields):
     seed: Seed | None = None
     num_images: NumImages = 1
     precision: AskedPrecision = None
+    output_format: AskedFormat = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
@@ -159,6 +162,7 @@ class UploadRequest(RoutingFields, ScheduleFields):
     seed: Seed | None = None
     num_images: NumImages | None = None
     precision: AskedPrecision = None
+    output_format: AskedFormat = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
@@ -180,7 +184,7 @@ class RescheduleRequest(ScheduleFields):
 
 
 class ImageResponse(BaseModel):
-    """The plain synchronous answer: one PNG, base64."""
+    """The plain synchronous answer: one picture in the format asked for, base64."""
 
     image_base64: str
 
@@ -296,6 +300,7 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
         "seed": 7,
         "num_images": 1,
         "precision": "exact",
+        "output_format": "png",
     },
     "enhancement": None,
     "job_class": "normal",

@@ -127,7 +127,7 @@ class WorkerSettings(CoreSettings):
     device: Literal["auto", "cuda", "cpu"] = Field(default="auto", description="where the models run")
     cpu_offload: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="diffusers' enable_model_cpu_offload(); auto: only when the weights do not fit the card",
+        description="diffusers' enable_model_cpu_offload(); auto: only where not even one model fits the card",
     )
     precision: PrecisionSetting = Field(
         default="auto",

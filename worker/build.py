@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from shared.broker.app import make_ringing_celery
 from shared.broker.publish import Doorbell
 from shared.channel.progress import ProgressChannel
+from shared.clock import Clock, utc_now
 from shared.db.claims import ClaimRepository
 from shared.db.engine import Database, open_database
 from shared.db.migrate import check_schema
@@ -22,6 +24,7 @@ from shared.domain.params import JobKind
 from shared.domain.report import WorkerReport
 from shared.ids import new_owner_id
 from shared.settings import WorkerSettings
+from shared.storage.base import MediaStorage
 from shared.storage.local import LocalMediaStorage
 from worker.budgets import Budgets
 from worker.generators.interface import ImageGeneratorInterface
@@ -37,6 +40,8 @@ _WARMED: Final = (JobKind.EDIT, JobKind.GENERATE)
 """The last one is in place for the first job."""
 
 MakeGenerator = Callable[[], tuple[ImageGeneratorInterface, WorkerReport]]
+MakeClaims = Callable[[Database, Clock], ClaimRepository]
+MakeStorage = Callable[[Path], MediaStorage]
 
 
 class GpuWorker:
@@ -47,10 +52,17 @@ class GpuWorker:
         settings: WorkerSettings,
         make_generator: MakeGenerator,
         shutdown: Shutdown | None = None,
+        *,
+        clock: Clock = utc_now,
+        make_claims: MakeClaims = ClaimRepository,
+        make_storage: MakeStorage = LocalMediaStorage,
     ) -> None:
         self._settings = settings
         self._make_generator = make_generator
         self._shutdown = shutdown or Shutdown()
+        self._clock = clock
+        self._make_claims = make_claims
+        self._make_storage = make_storage
         self._owner = new_owner_id()
         self._lock = GpuLock(settings.gpu_lock_path)
         self._database: Database | None = None
@@ -68,9 +80,9 @@ class GpuWorker:
         database = self._database = open_database(self._settings.resolved_database_url)
         check_schema(database)
         self._lock.acquire()
-        claims = ClaimRepository(database)
+        claims = self._make_claims(database, self._clock)
         presence = self._presence = Presence(
-            WorkerRepository(database), self._owner, Lane.GPU, self._settings.heartbeat_seconds
+            WorkerRepository(database, self._clock), self._owner, Lane.GPU, self._settings.heartbeat_seconds
         )
         presence.join()
         if rescued := claims.rescue_others(Lane.GPU, self._owner):
@@ -78,7 +90,7 @@ class GpuWorker:
         generator, report = self._make_generator()
         presence.publish(report)
         self._warm(generator, report)
-        storage = LocalMediaStorage(self._settings.media_dir)
+        storage = self._make_storage(self._settings.media_dir)
         default_model = report.defaults[JobKind.GENERATE].model
         self_test = self._self_test = SelfTest(
             {"device": lambda: runner.try_out(default_model), "storage": storage.check}

@@ -12,19 +12,19 @@ from shared.domain.job import Claim, Job, JobImage
 from shared.domain.route import Generator
 from shared.ids import new_image_id
 from shared.storage.base import MediaStorage
-from worker.pipelines.encode import encode_png
+from worker.pipelines.encode import encode
 
 
 def store_picture(storage: MediaStorage, job: Job, claim: Claim, index: int, image: Image.Image) -> JobImage:
-    """Encode image ``index`` of a job's current leg as PNG and write it under a key of this attempt alone.
+    """Encode image ``index`` of a job's current leg and write it under a key of this attempt alone.
 
     Raises:
       StorageFailed: it could not be written; nothing is left under the key.
     """
-    leg = job.route.current
+    leg, output_format = job.route.current, job.params.output_format
     index, seed = leg.first + index, job.leg_params.seed + index
-    data = encode_png(image, _parameters(job, seed))
-    key = f"{job.id}/{claim.attempt}-{index}.png"
+    data = encode(image, _parameters(job, seed), output_format)
+    key = f"{job.id}/{claim.attempt}-{index}{output_format.suffix}"
     try:
         storage.put(key, data)
     except OSError as error:
@@ -36,7 +36,7 @@ def store_picture(storage: MediaStorage, job: Job, claim: Claim, index: int, ima
         width=image.width,
         height=image.height,
         path=key,
-        content_type="image/png",
+        content_type=output_format.content_type,
         size_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         generator=leg.generator,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import structlog
@@ -22,6 +23,19 @@ from worker.shutdown import Shutdown
 log = structlog.get_logger(__name__)
 
 _RESTART_PAUSE_SECONDS: Final = 2.0
+
+
+MakeWorker = Callable[[WorkerSettings, MakeGenerator, Shutdown], GpuWorker]
+
+
+def preload_gpu_stack(settings: WorkerSettings) -> None:
+    """Check the models that the settings name, and import torch in the parent.
+
+    Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
+    """
+    selection = importlib.import_module("worker.pipelines.selection")
+    importlib.import_module("worker.generators.flux_local")
+    selection.check_settings(settings)
 
 
 class LaneWorker(Protocol):
@@ -103,19 +117,24 @@ class LaneProcess(ABC):
 class WorkerProcess(LaneProcess):
     """The GPU's lane: one child, which owns the card."""
 
-    def __init__(self, settings: WorkerSettings, make_generator: MakeGenerator) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        make_generator: MakeGenerator,
+        *,
+        preload: Callable[[WorkerSettings], None] = preload_gpu_stack,
+        make_worker: MakeWorker = GpuWorker,
+    ) -> None:
         super().__init__(settings)
         self._make_generator = make_generator
+        self._preload = preload
+        self._make_gpu_worker = make_worker
 
     def _make_worker(self) -> LaneWorker:
-        return GpuWorker(self._settings, self._make_generator, self._shutdown)
+        return self._make_gpu_worker(self._settings, self._make_generator, self._shutdown)
 
     def _check_start(self) -> None:
-        """Find what no respawn can mend before there is a child, and import torch once for all children."""
-        # Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
-        selection = importlib.import_module("worker.pipelines.selection")
-        importlib.import_module("worker.generators.flux_local")
-        selection.check_settings(self._settings)
+        self._preload(self._settings)
         check_database(self._settings)
 
 

@@ -11,9 +11,11 @@ from typing import Final
 from cli.host.part import Part
 from shared.broker.names import QUEUES
 from shared.domain.job import Lane
-from shared.settings import HostSettings
+from shared.settings import HostSettings, WorkerSettings
 
 _ROTATE_BYTES: Final = 16 * 2**20
+_SAVING_SECONDS: Final = 30.0
+"""How long a worker may take beyond its grace time to save what is done and to close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def _remote_worker(settings: HostSettings) -> Part:
 def _celery_worker(settings: HostSettings, name: str, app: str, lane: Lane) -> Part:
     work = ("-m", "celery", "-A", app, "worker", "-Q", QUEUES[lane], "-n", f"{QUEUES[lane]}@%h", "-l", "INFO")
     part = _part(settings, name, *work, "--without-gossip", "--without-mingle")
-    part.stop_seconds = 30.0
+    part.stop_seconds = _SAVING_SECONDS + WorkerSettings().shutdown_grace_seconds
     return part
 
 

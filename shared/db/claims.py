@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
-from shared.db.claim_order import pick_next
+from shared.db.claim_order import peek, pick_next
 from shared.db.engine import Database
 from shared.db.mapping import route_values, to_route
 from shared.db.models import AttemptRow, ImageRow, JobRow, UtcDateTime
@@ -195,6 +195,11 @@ class ClaimRepository:
         )
         with self._database.read() as connection:
             return connection.scalars(last).all() == [Edge.RESCUE] * CRASHES_IN_A_ROW
+
+    def next_residency(self, lane: Lane) -> str | None:
+        """Return the residency key that the lane's next job probably has, for a worker that can bring it early."""
+        with self._database.read() as connection:
+            return peek(connection, lane, self._clock())
 
     def count_due(self, lane: Lane) -> int:
         """Return how many jobs of a lane could be claimed now."""

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from shared.domain.job import Claim
+from shared.domain.route import simple_route
 from shared.domain.status import Phase
 from tests.builders import params
 from worker.budgets import Budgets, RunWatch, StepTimes
@@ -67,7 +68,7 @@ class Steps:
         self.now = 0.0
         monkeypatch.setattr("worker.budgets.time.monotonic", lambda: self.now)
         watch = self.watch = Watch(CLAIM, threading.Condition())
-        job = type("Job", (), {"model": "demo", "params": params(num_images=num_images)})
+        job = type("Job", (), {"route": simple_route("demo", num_images), "params": params(num_images=num_images)})
         self.run = RunWatch(None, watch, Budgets(600, 300, 60, 120), times or StepTimes(), job)
 
     def step(self, seconds):

@@ -109,8 +109,8 @@ class ImageGeneratorInterface(ABC):
           ModelUnavailable: the weights are not there.
           OutOfMemory: the device cannot hold the job.
           NumericError: the model produced no picture (NaN).
-          RemoteUnavailable, QuotaExceeded, RemoteRefused, RemoteFailed: from a generator on another machine.
           DeviceLost: the device takes no more work from this process, which has to be replaced.
+          RemoteUnavailable, QuotaExceeded, RemoteRefused, RemoteFailed: from a generator on another machine.
         """
 
     def generate_from(
@@ -143,3 +143,9 @@ class ImageGeneratorInterface(ABC):
     def resident(self) -> frozenset[str]:
         """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
         return frozenset()
+
+    def expect(self, residency: str | None) -> None:  # noqa: B027  # nobody has to implement a hint
+        """Hear what the next job probably needs: whoever can brings it while the current one computes.
+
+        A hint, called before ``generate``; nothing has to come of it.
+        """
