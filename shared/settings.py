@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -22,6 +23,8 @@ from shared.domain.space import check_space
 
 _LONGEST_SOCKET_PATH: Final = 100
 """Linux takes 107 bytes; Redis clients add none, but leave room."""
+
+_HTTP_URL: Final = re.compile(r"https?://[^/\s]+\S*")
 
 
 def default_data_dir() -> Path:
@@ -204,6 +207,50 @@ class RemoteSettings(CoreSettings):
             return find_model(self.remote_model or space)
         except UnknownModel as error:
             raise ValueError(f"FLUX_REMOTE_MODEL must say which model the Space runs. {error.message}") from error
+
+
+class EnhancerSettings(CoreSettings):
+    """A language model behind an OpenAI-compatible API that rewrites prompts on request; unset: none does."""
+
+    enhancer_url: str | None = Field(
+        default=None,
+        description="base URL of an OpenAI-compatible API, such as `http://localhost:11434/v1`; unset: none",
+    )
+    enhancer_model: str = Field(
+        default="mistral-nemo:12b-instruct-2407-q4_K_M", description="name of the language model on that server"
+    )
+    enhancer_key: SecretStr | None = Field(default=None, description="API key of that server, if it wants one")
+    enhancer_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="longest time for one prompt; after that the original is used"
+    )
+
+    @field_validator("enhancer_url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        if url is not None and not _HTTP_URL.fullmatch(url):
+            raise ValueError(f"{url!r} is no http:// or https:// URL")
+        return url.rstrip("/") if url else None
+
+
+class OutsideSettings(RemoteSettings, EnhancerSettings):
+    """Everything outside of this machine that jobs may use; nothing of it is set by default."""
+
+    remote_auto: bool = Field(
+        default=True, description="generator `auto` may choose the Space when this machine has no CUDA or is away"
+    )
+    remote_concurrency: int = Field(
+        default=2, ge=1, le=16, description="jobs that use the network at the same time, beside the GPU"
+    )
+
+    @property
+    def enhancer_name(self) -> str | None:
+        """The language model that is configured, ``None`` without one."""
+        return self.enhancer_model if self.enhancer_url is not None else None
+
+    @property
+    def uses_network(self) -> bool:
+        """Whether there is work for the remote lane at all."""
+        return self.remote_space is not None or self.enhancer_url is not None
 
 
 class HubSettings(CoreSettings):

@@ -69,8 +69,9 @@ class RunWatch:
         self._watch = watch
         self._budgets = budgets
         self._times = times
-        self._kind: StepKind = (job.model, job.params.width, job.params.height)
-        self._num_images = job.params.num_images
+        leg = job.route.current
+        self._kind: StepKind = (leg.model, job.params.width, job.params.height)
+        self._num_images = max(leg.count, 1)
         self._last_step_at: float | None = None
 
     def on_phase(self, phase: Phase) -> None:

@@ -10,6 +10,8 @@ from typing import Final
 
 import structlog
 
+from shared.broker.app import make_ringing_celery
+from shared.broker.publish import Doorbell
 from shared.channel.progress import ProgressChannel
 from shared.clock import Clock, utc_now
 from shared.db.claims import ClaimRepository
@@ -67,6 +69,7 @@ class GpuWorker:
         self._presence: Presence | None = None
         self._runner: Runner | None = None
         self._self_test: SelfTest | None = None
+        self._doorbell: Doorbell | None = None
 
     def start(self) -> None:
         """Take the GPU, rescue what dead workers left running, publish the catalog, warm the default models.
@@ -94,6 +97,7 @@ class GpuWorker:
         )
         if claims.crashed_lately(Lane.GPU):
             self_test.doubt("device")
+        doorbell = self._doorbell = Doorbell(make_ringing_celery(self._settings.resolved_redis_url))
         runner = self._runner = Runner(
             owner=self._owner,
             lane=Lane.GPU,
@@ -102,6 +106,7 @@ class GpuWorker:
             storage=storage,
             channel=ProgressChannel(self._settings.resolved_redis_url),
             limits=_limits(self._settings),
+            ring=doorbell.ring,
             shutdown=self._shutdown,
             on_storage_failed=partial(self_test.doubt, "storage"),
         )
@@ -121,6 +126,8 @@ class GpuWorker:
         """Finish saving, say goodbye and let the next process have the GPU."""
         if self._runner is not None:
             self._runner.close()
+        if self._doorbell is not None:
+            self._doorbell.close()
         if self._presence is not None:
             self._presence.leave()
         if self._database is not None:

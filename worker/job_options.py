@@ -14,13 +14,13 @@ from worker.generators.interface import GenerationOptions
 
 
 def generation_options(job: Job, storage: MediaStorage) -> GenerationOptions:
-    """Return the job's parameters and pictures.
+    """Return the parameters of the job's current leg, and the job's pictures.
 
     Raises:
       MediaMissing: an input picture cannot be read any more.
     """
-    params = job.params.model_dump(exclude={"kind", "prompt"}, exclude_none=True)
-    options = cast(GenerationOptions, {"model": job.model, **params})
+    params = job.leg_params.model_dump(exclude={"kind", "prompt"}, exclude_none=True)
+    options = cast(GenerationOptions, {"model": job.route.current.model, **params})
     for item in job.inputs:
         options[item.role.value] = _open(storage, item.path)
     return options

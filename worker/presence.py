@@ -7,9 +7,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pydantic import BaseModel
+
 from shared.db.workers import WorkerRepository, WorkerState
 from shared.domain.job import Lane
-from shared.domain.report import WorkerReport
 from worker.periodic import Periodic
 
 
@@ -34,8 +35,8 @@ class Presence:
         self._pulse.__exit__(None, None, None)
         self._workers.leave(self._owner)
 
-    def publish(self, report: WorkerReport) -> None:
-        """Tell the API what this worker can run."""
+    def publish(self, report: BaseModel) -> None:
+        """Tell the API what this worker can run: a ``WorkerReport``, or a ``RemoteReport`` in the remote lane."""
         self._workers.publish(self._owner, report.model_dump(mode="json"))
 
     def become(self, state: WorkerState, trouble: str | None = None) -> None:

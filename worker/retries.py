@@ -1,4 +1,4 @@
-"""When a failed attempt is tried again, and after how long."""
+"""When a failed attempt is tried again, after how long, and when the other side takes over instead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from shared.clock import utc_now
+from shared.domain.errors import MediaMissing, QuotaExceeded, RemoteUnavailable, StorageFailed
 from shared.domain.job import Job, JobError
+from shared.domain.route import Generator
 
 _FIRST_PAUSE_SECONDS: Final = 5.0
 _LONGEST_PAUSE_SECONDS: Final = 300.0
@@ -42,3 +44,19 @@ def retry_pause(job: Job, error: JobError, max_attempts: int, now: datetime | No
         return None
     pause = min(_FIRST_PAUSE_SECONDS * 2 ** (failed - 1), _LONGEST_PAUSE_SECONDS)
     return timedelta(seconds=pause * random.uniform(1 - _JITTER, 1 + _JITTER))
+
+
+_AWAY: Final = frozenset({RemoteUnavailable.code, QuotaExceeded.code})
+"""The side itself is away: where there is another one, waiting for this one helps nobody."""
+_NOT_THE_SIDES: Final = frozenset({StorageFailed.code, MediaMissing.code})
+"""The other side would fail in the same way."""
+
+
+def may_divert(job: Job, error: JobError, *, is_final: bool) -> bool:
+    """Return whether this error is a reason to let the other generator take over; the route says whether one can.
+
+    ``is_final`` tells that the leg has no tries left. An enhancement is never tried twice: it is only a help.
+    """
+    if error.code in _NOT_THE_SIDES:
+        return False
+    return is_final or error.code in _AWAY or job.route.current.generator is Generator.ENHANCER

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Sequence
+from concurrent import futures
 from concurrent.futures import Future
 
 import structlog
@@ -13,6 +16,7 @@ from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
 from shared.domain.acceleration import Acceleration
 from shared.domain.job import Claim, Job, JobImage, Progress, Timings
+from shared.domain.route import Enhancement
 from shared.domain.status import Phase
 from shared.storage.base import MediaStorage
 from worker.budgets import RunWatch
@@ -42,7 +46,9 @@ class JobRun:
         self.claim = claim
         self.signal = signal
         self.warnings = list(job.warnings)
-        self.accelerations: list[Acceleration] = []
+        self.enhancement: Enhancement | None = None
+        """What an enhancer's leg made of the prompt."""
+        self.accelerations: list[Acceleration] = list(job.accelerations)
         self._claims = claims
         self._storage = storage
         self._channel = channel
@@ -126,18 +132,33 @@ class JobRun:
         """
         return [write.result() for write in self._writes]
 
+    def finished_images(self) -> list[JobImage]:
+        """Return the pictures of a failed attempt up to the first that is not durable; the others are discarded."""
+        futures.wait(self._writes)
+        whole = list(itertools.takewhile(lambda write: write.exception() is None, self._writes))
+        self._discard(self._writes[len(whole) :])
+        self._writes = whole
+        return [write.result() for write in whole]
+
     def timings(self) -> Timings:
-        """Return seconds spent loading, and in everything else, so far."""
+        """Return seconds spent loading, and in everything else, so far, the legs before this one included."""
         self._end_phase()
+        before = self.job.timings if self.job.route.position > 0 else Timings()
         total = time.monotonic() - self._started
-        return Timings(load_seconds=round(self._load_seconds, 4), run_seconds=round(total - self._load_seconds, 4))
+        return Timings(
+            load_seconds=round((before.load_seconds or 0) + self._load_seconds, 4),
+            run_seconds=round((before.run_seconds or 0) + total - self._load_seconds, 4),
+        )
 
     def discard_images(self) -> None:
         """Delete the files of an attempt that publishes nothing, also those that are being written right now."""
-        for write in self._writes:
+        self._discard(self._writes)
+        self._writes.clear()
+
+    def _discard(self, writes: Sequence[Future[JobImage]]) -> None:
+        for write in writes:
             if not write.cancel() and write.exception() is None:
                 self._storage.delete(write.result().path)
-        self._writes.clear()
 
     def _enter(self, phase: Phase) -> None:
         self._end_phase()
@@ -163,8 +184,8 @@ class JobRun:
             attempt=self.claim.attempt,
             phase=self._phase,
             step=step,
-            total_steps=total_steps or self.job.params.num_inference_steps,
-            image_index=len(self._writes),
+            total_steps=total_steps or self.job.leg_params.num_inference_steps,
+            image_index=self.job.route.current.first + len(self._writes),
             num_images=self.job.params.num_images,
             remote_position=remote_position,
             remote_eta_seconds=remote_eta_seconds,

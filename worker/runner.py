@@ -16,15 +16,18 @@ from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
 from shared.domain.errors import DeviceLost, ModelUnavailable
 from shared.domain.job import Claim, Job, Lane
+from shared.domain.route import Generator
 from shared.domain.status import Phase
 from shared.storage.base import MediaStorage
 from worker.budgets import Budgets, RunWatch, StepTimes
 from worker.cancellation import StopSignal
 from worker.emergency import Emergency, end_process
+from worker.enhancers.interface import EnhancerInterface
+from worker.enhancing import enhance_prompt
 from worker.generators.interface import GenerationOptions, ImageGeneratorInterface
 from worker.job_options import generation_options
 from worker.lease import keep_lease
-from worker.outcomes import Outcomes
+from worker.outcomes import Outcomes, Ring
 from worker.run import JobRun
 from worker.saver import Saver
 from worker.shutdown import Shutdown
@@ -59,6 +62,8 @@ class Runner:
         storage: MediaStorage,
         channel: ProgressChannel,
         limits: RunnerLimits,
+        enhancer: EnhancerInterface | None = None,
+        ring: Ring = lambda *_: None,
         shutdown: Shutdown | None = None,
         on_storage_failed: Callable[[], None] = lambda: None,
         end_process: Callable[[str], None] = end_process,
@@ -66,12 +71,13 @@ class Runner:
         self._owner = owner
         self._lane = lane
         self._generator = generator
+        self._enhancer = enhancer
         self._claims = claims
         self._storage = storage
         self._channel = channel
         self._limits = limits
         self._shutdown = shutdown = shutdown or Shutdown()
-        self._outcomes = Outcomes(claims, limits.max_attempts, shutdown, on_storage_failed)
+        self._outcomes = Outcomes(claims, limits.max_attempts, shutdown, on_storage_failed, ring)
         self._saver = Saver()
         self._emergency = Emergency(claims, self._saver, limits.budgets.phase_seconds, end_process)
         self._watchdog = Watchdog(self._emergency.on_hang)
@@ -86,7 +92,7 @@ class Runner:
         if job is None:
             return "nothing to do"
         with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.attempt), ExitStack() as alive:
-            log.info("job started", action="start_job", kind=job.kind, model=job.model)
+            log.info("job started", action="start_job", kind=job.kind, model=job.route.current.model)
             run = self._begin(job, alive)
             outcome = self._outcomes.conclude(run, partial(self._paint, run))
             if outcome is None:
@@ -94,7 +100,7 @@ class Runner:
                 outcome = "saving"
             else:
                 log.info("job ended", action="end_job", outcome=outcome)
-        return f"{job.id} {job.kind} {job.model}: {outcome}"
+        return f"{job.id} {job.kind} {job.route.current.model}: {outcome}"
 
     def try_out(self, model: str) -> None:
         """Make one small picture in one step without a job; a hang or a lost device ends the process as usual.
@@ -146,11 +152,11 @@ class Runner:
         )
 
     def _paint(self, run: JobRun) -> str | None:
-        """Generate, and wait for the job before to be saved."""
+        """Do the current leg, and wait for the job before to be saved."""
         run.on_phase(Phase.LOADING)
         self._generator.expect(self._claims.next_residency(self._lane))
         try:
-            self._generator.generate(run.job.params.prompt, context=run, **generation_options(run.job, self._storage))
+            self._work(run)
         except DeviceLost as lost:
             self._emergency.on_device_lost(run.claim, lost)
             return lost.code
@@ -165,3 +171,9 @@ class Runner:
         with alive:
             outcome = self._outcomes.conclude(run, partial(self._outcomes.publish, run))
             log.info("job ended", action="end_job", outcome=outcome)
+
+    def _work(self, run: JobRun) -> None:
+        if run.job.route.current.generator is Generator.ENHANCER:
+            enhance_prompt(run, self._enhancer)
+        else:
+            self._generator.generate(run.job.prompt, context=run, **generation_options(run.job, self._storage))

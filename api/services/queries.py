@@ -9,10 +9,12 @@ from shared.channel.progress import ProgressChannel
 from shared.db.jobs import JobFilter, JobRepository
 from shared.domain.errors import NotFound
 from shared.domain.job import Job, JobAttempt, JobClassName, JobError, JobImage, Progress
+from shared.domain.route import Enhancement, Leg
 from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
 from shared.schemas import (
     AccelerationRead,
     AttemptRead,
+    EnhancementRead,
     ErrorRead,
     ImageRead,
     InputRead,
@@ -20,6 +22,7 @@ from shared.schemas import (
     JobRead,
     JobUrls,
     JobWithImage,
+    LegRead,
     ProgressRead,
     TimingsRead,
 )
@@ -105,6 +108,10 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         status_seq=job.status_seq,
         model=job.model,
         generator=job.generator,
+        generator_reason=job.route.reason,
+        route=[_read_leg(leg) for leg in job.route.legs],
+        leg=job.route.position,
+        enhancement=_read_enhancement(job.enhancement),
         params=job.params.model_dump(mode="json", exclude={"kind"}, exclude_none=True),
         job_class=JobClassName[job.schedule.job_class.name],
         priority=job.schedule.priority,
@@ -130,8 +137,21 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
-        urls=JobUrls(self=f"/api/jobs/{job.id}", cancel=f"/api/jobs/{job.id}/cancel"),
+        urls=_urls(job),
     )
+
+
+def _urls(job: Job) -> JobUrls:
+    address = f"/api/jobs/{job.id}"
+    return JobUrls(self=address, cancel=f"{address}/cancel", grid=f"{address}/grid" if len(job.images) > 1 else None)
+
+
+def _read_leg(leg: Leg) -> LegRead:
+    return LegRead(generator=leg.generator, lane=leg.lane, model=leg.model, first=leg.first, count=leg.count)
+
+
+def _read_enhancement(enhancement: Enhancement | None) -> EnhancementRead | None:
+    return EnhancementRead(**dict(enhancement)) if enhancement else None
 
 
 def _read_attempt(attempt: JobAttempt) -> AttemptRead:
@@ -153,7 +173,7 @@ def _phase(job: Job, progress: Progress | None) -> Phase | None:
 
 
 def _read_progress(job: Job, progress: Progress | None) -> ProgressRead:
-    total_steps = job.params.num_inference_steps
+    total_steps = job.leg_params.num_inference_steps
     if job.status is JobStatus.SUCCEEDED:
         return ProgressRead(step=total_steps, total_steps=total_steps, value=1.0, image_index=job.params.num_images - 1)
     if progress is None:
@@ -177,4 +197,5 @@ def _read_image(image: JobImage) -> ImageRead:
         content_type=image.content_type,
         size_bytes=image.size_bytes,
         sha256=image.sha256,
+        generator=image.generator,
     )

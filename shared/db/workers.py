@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy import Select, and_, delete, insert, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
@@ -102,6 +102,12 @@ class WorkerRepository:
     def get(self, owner: str) -> Worker | None:
         """Return the worker with this id."""
         return self._find(select(*WorkerRow.__table__.columns).where(WorkerRow.owner == owner))
+
+    def live_reports(self, lane: Lane) -> list[dict[str, Any]]:
+        """Return what the live workers of a lane have published."""
+        alive = and_(WorkerRow.lane == lane, WorkerRow.heartbeat_at > self._clock() - HEARTBEAT_LIMIT)
+        with self._database.read() as connection:
+            return [dict(report) for report in connection.scalars(select(WorkerRow.report).where(alive)) if report]
 
     def latest_report(self, lane: Lane) -> dict[str, Any] | None:
         """Return the newest report of a lane, of a live worker or the last one that was."""

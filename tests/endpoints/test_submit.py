@@ -67,6 +67,10 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
         "status_seq": 1,
         "model": "demo",
         "generator": "local",
+        "generator_reason": "auto: this machine has no CUDA device, but no Space is configured",
+        "route": [{"generator": "local", "lane": "gpu", "model": "demo", "first": 0, "count": 1}],
+        "leg": 0,
+        "enhancement": None,
         "params": {
             "prompt": PROMPT,
             "num_inference_steps": 4,
@@ -97,7 +101,7 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
         "cancel_requested": False,
         "started_at": None,
         "finished_at": None,
-        "urls": {"self": f"/api/jobs/{body['id']}", "cancel": f"/api/jobs/{body['id']}/cancel"},
+        "urls": {"self": f"/api/jobs/{body['id']}", "cancel": f"/api/jobs/{body['id']}/cancel", "grid": None},
     }
 
 

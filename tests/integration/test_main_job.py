@@ -47,6 +47,7 @@ class TestGenerate:
             "height": 256,
             "seed": 7,
             "model": "demo",
+            "generator": "local",
         }
         assert image.text["parameters"].startswith("a red circle on a blue background\nSteps: 4, Sampler: Euler")
         assert done.timings.run_seconds > 0

@@ -9,6 +9,7 @@ import pytest
 from shared.db.jobs import JobFilter
 from shared.domain.errors import CapacityError
 from shared.domain.job import Claim, JobClass, JobError, JobImage, Lane, Timings
+from shared.domain.route import Generator, simple_route
 from shared.domain.status import JobStatus, Phase
 from shared.ids import new_image_id
 from tests.builders import new_job
@@ -23,7 +24,7 @@ def claim_of(job, owner="w1"):
 def image(index=0):
     return JobImage(
         id=new_image_id(), index=index, seed=1, width=8, height=8, path=f"x/{index}.png",
-        content_type="image/png", size_bytes=1, sha256="0" * 64,
+        content_type="image/png", size_bytes=1, sha256="0" * 64, generator=Generator.LOCAL,
     )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ class TestClaim:
         assert claims.claim(Lane.GPU, "w1", LEASE) is None
 
     def test_another_lane_is_left_alone(self, jobs, claims):
-        jobs.add(new_job(lane=Lane.REMOTE), 100)
+        jobs.add(new_job(route=simple_route("schnell", 1, generator=Generator.REMOTE)), 100)
         assert claims.claim(Lane.GPU, "w1", LEASE) is None
 
     def test_parallel_claims_never_share_a_job(self, jobs, claims):

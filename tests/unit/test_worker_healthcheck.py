@@ -64,6 +64,11 @@ def test_a_worker_of_another_lane_does_not_count(database, settings):
     assert check_health(settings, lambda: NOW) == Health(False, "no GPU worker has started yet")
 
 
+def test_the_remote_lane_is_judged_on_request(database, settings):
+    give_sign_of_life(database, NOW, lane=Lane.REMOTE)
+    assert check_health(settings, lambda: NOW, Lane.REMOTE).healthy
+
+
 def test_a_database_without_schema_is_unhealthy_in_words(settings):
     health = check_health(settings, lambda: NOW)
     assert not health.healthy
