@@ -19,6 +19,7 @@ from api.services.models import ModelService
 from api.services.queries import JobQueries
 from api.services.queue import QueueService
 from api.services.reconciler import Reconciler
+from api.services.silent_workers import SilentWorkers
 from api.services.submission import SubmissionService
 from api.services.sweeper import Sweeper
 from api.services.uploads import UploadReader
@@ -73,7 +74,7 @@ def _lifespan(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContext
         channel = ProgressChannel(settings.resolved_redis_url)
         broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
         doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
-        repository, workers = JobRepository(database), WorkerRepository(database)
+        repository, workers, claims = JobRepository(database), WorkerRepository(database), ClaimRepository(database)
         storage = LocalMediaStorage(settings.media_dir)
         queue_repository, queries = QueueRepository(database), JobQueries(repository, channel, storage)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
@@ -89,7 +90,12 @@ def _lifespan(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContext
             storage=storage,
         )
         reconciler = Reconciler(
-            ClaimRepository(database), queue_repository, broker, doorbell, settings.reconcile_interval_seconds
+            claims,
+            SilentWorkers(claims, workers, settings.gpu_lock_path),
+            queue_repository,
+            broker,
+            doorbell,
+            settings.reconcile_interval_seconds,
         )
         sweeper = Sweeper(database, storage)
         background = [asyncio.create_task(part.run()) for part in (watcher, reconciler, sweeper)]

@@ -66,6 +66,11 @@ class CoreSettings(BaseSettings):
         return self.data_dir / "run"
 
     @property
+    def gpu_lock_path(self) -> Path:
+        """The file whose lock the one process holds that owns the GPU."""
+        return self.run_dir / "gpu.lock"
+
+    @property
     def embedded_broker_socket(self) -> Path:
         """Unix socket of the embedded broker; in the temp directory when the data directory's path is too long."""
         wanted = self.run_dir.absolute() / "valkey.sock"
@@ -119,7 +124,7 @@ class WorkerSettings(CoreSettings):
     device: Literal["auto", "cuda", "cpu"] = Field(default="auto", description="where the models run")
     cpu_offload: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="diffusers' enable_model_cpu_offload(); auto: only when the weights do not fit the card",
+        description="diffusers' enable_model_cpu_offload(); auto: only where not even one model fits the card",
     )
     precision: PrecisionSetting = Field(
         default="auto",
@@ -143,6 +148,23 @@ class WorkerSettings(CoreSettings):
         default=30.0, gt=0, description="a running job whose worker is silent for so long is rescued"
     )
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="pause between two signs of life")
+    shutdown_grace_seconds: float = Field(
+        default=0.0, ge=0, description="at SIGTERM the running job may end within so long; 0: it is handed back at once"
+    )
+    load_budget_seconds: float = Field(
+        default=600.0, gt=0, description="a worker that loads a model for longer counts as hung and is restarted"
+    )
+    first_step_budget_seconds: float = Field(
+        default=300.0, gt=0, description="the same for the first denoising step of an image, which may compile"
+    )
+    step_budget_seconds: float = Field(
+        default=60.0, gt=0, description="the same for later steps (or 10 x the usual step), times the number of images"
+    )
+    phase_budget_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        description="the same for encoding and decoding, times the number of images, and for saving one",
+    )
 
 
 class RemoteSettings(CoreSettings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -20,10 +21,13 @@ from shared.domain.report import WorkerReport
 from shared.ids import new_owner_id
 from shared.settings import WorkerSettings
 from shared.storage.local import LocalMediaStorage
+from worker.budgets import Budgets
 from worker.generators.interface import ImageGeneratorInterface
 from worker.gpu_lock import GpuLock
 from worker.presence import Presence
 from worker.runner import Runner, RunnerLimits
+from worker.self_test import SelfTest
+from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
 
@@ -40,16 +44,17 @@ class GpuWorker:
         self,
         settings: WorkerSettings,
         make_generator: MakeGenerator,
-        shutting_down: Callable[[], bool] = lambda: False,
+        shutdown: Shutdown | None = None,
     ) -> None:
         self._settings = settings
         self._make_generator = make_generator
-        self._shutting_down = shutting_down
+        self._shutdown = shutdown or Shutdown()
         self._owner = new_owner_id()
-        self._lock = GpuLock(settings.run_dir / "gpu.lock")
+        self._lock = GpuLock(settings.gpu_lock_path)
         self._database: Database | None = None
         self._presence: Presence | None = None
         self._runner: Runner | None = None
+        self._self_test: SelfTest | None = None
 
     def start(self) -> None:
         """Take the GPU, rescue what dead workers left running, publish the catalog, warm the default models.
@@ -70,26 +75,33 @@ class GpuWorker:
         generator, report = self._make_generator()
         presence.publish(report)
         self._warm(generator, report)
-        self._runner = Runner(
+        storage = LocalMediaStorage(self._settings.media_dir)
+        default_model = report.defaults[JobKind.GENERATE].model
+        self_test = self._self_test = SelfTest(
+            {"device": lambda: runner.try_out(default_model), "storage": storage.check}
+        )
+        if claims.crashed_lately(Lane.GPU):
+            self_test.doubt("device")
+        runner = self._runner = Runner(
             owner=self._owner,
             lane=Lane.GPU,
             generator=generator,
             claims=claims,
-            storage=LocalMediaStorage(self._settings.media_dir),
+            storage=storage,
             channel=ProgressChannel(self._settings.resolved_redis_url),
-            limits=RunnerLimits(
-                timedelta(seconds=self._settings.lease_seconds),
-                self._settings.heartbeat_seconds,
-                self._settings.max_attempts,
-            ),
-            shutting_down=self._shutting_down,
+            limits=_limits(self._settings),
+            shutdown=self._shutdown,
+            on_storage_failed=partial(self_test.doubt, "storage"),
         )
         presence.become(WorkerState.IDLE)
 
     def run_next(self) -> str:
-        """Run the best queued job; see ``Runner.run_next``."""
-        if self._runner is None or self._presence is None:
+        """Run the best queued job; see ``Runner.run_next``. While the self-test fails, run none."""
+        if self._runner is None or self._presence is None or self._self_test is None:
             raise RuntimeError("GpuWorker.run_next before start")
+        if trouble := self._self_test.trouble():
+            self._presence.become(WorkerState.UNHEALTHY, trouble)
+            return f"nothing claimed, since the self-test failed: {trouble}"
         with self._presence.during(WorkerState.BUSY):
             return self._runner.run_next()
 
@@ -113,6 +125,20 @@ class GpuWorker:
                 generator.warm(model)
             except ServiceError as error:  # jobs for it will say the same; other models may work
                 log.error("cannot warm a default model", action="warm_failed", model=model, error=error.message)
+
+
+def _limits(settings: WorkerSettings) -> RunnerLimits:
+    return RunnerLimits(
+        timedelta(seconds=settings.lease_seconds),
+        settings.heartbeat_seconds,
+        settings.max_attempts,
+        Budgets(
+            settings.load_budget_seconds,
+            settings.first_step_budget_seconds,
+            settings.step_budget_seconds,
+            settings.phase_budget_seconds,
+        ),
+    )
 
 
 def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:

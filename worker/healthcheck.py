@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
-from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository
+from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository, WorkerState
 from shared.domain.job import Lane
 from shared.settings import WorkerSettings
 
@@ -43,6 +43,8 @@ def check_health(settings: WorkerSettings, clock: Clock = utc_now) -> Health:
             False, f"worker {worker.owner} stopped, or has been silent for {HEARTBEAT_LIMIT.seconds} s or more"
         )
     reason = f"worker {worker.owner} is {worker.state.value}, last sign of life {silence.total_seconds():.1f} s ago"
+    if worker.state is WorkerState.UNHEALTHY:
+        return Health(False, f"{reason}; {worker.trouble}")
     return Health(True, reason)
 
 

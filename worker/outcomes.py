@@ -10,12 +10,13 @@ import structlog
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared.db.claims import ClaimRepository
-from shared.domain.errors import ServiceError
+from shared.domain.errors import ServiceError, StorageFailed
 from shared.domain.job import JobError
 from shared.domain.status import JobStatus
 from worker.cancellation import JobInterrupted, StopReason
 from worker.retries import retry_pause
 from worker.run import JobRun
+from worker.shutdown import Shutdown
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -31,10 +32,13 @@ class NotRecorded(Exception):
 class Outcomes:
     """Turns whatever a piece of a run raises into the one end of its attempt, and says in a word which."""
 
-    def __init__(self, claims: ClaimRepository, max_attempts: int, shutting_down: Callable[[], bool]) -> None:
+    def __init__(
+        self, claims: ClaimRepository, max_attempts: int, shutdown: Shutdown, on_storage_failed: Callable[[], None]
+    ) -> None:
         self._claims = claims
         self._max_attempts = max_attempts
-        self._shutting_down = shutting_down
+        self._shutdown = shutdown
+        self._on_storage_failed = on_storage_failed
 
     def conclude(self, run: JobRun, work: Callable[[], str | None]) -> str | None:
         """Do ``work`` and return what it returns; if it raises, end the attempt accordingly."""
@@ -62,7 +66,7 @@ class Outcomes:
             try:
                 return write()
             except OperationalError as error:
-                if self._shutting_down():
+                if self._shutdown.is_due():
                     raise NotRecorded(str(error)) from error
                 log.warning("database takes no writes; trying again", action="record_failed", error=str(error))
             time.sleep(pause)
@@ -74,6 +78,8 @@ class Outcomes:
         except JobInterrupted as interruption:
             return self._stop(run, interruption.reason)
         except ServiceError as error:
+            if isinstance(error, StorageFailed):
+                self._on_storage_failed()
             return self._fail(run, _to_job_error(error))
         except NotRecorded:
             raise

@@ -21,6 +21,7 @@ class Presence:
         self._owner = owner
         self._lane = lane
         self._state = WorkerState.STARTING
+        self._trouble: str | None = None
         self._pulse = Periodic("presence", heartbeat_seconds, self._beat)
 
     def join(self) -> None:
@@ -37,9 +38,9 @@ class Presence:
         """Tell the API what this worker can run."""
         self._workers.publish(self._owner, report.model_dump(mode="json"))
 
-    def become(self, state: WorkerState) -> None:
-        """Change the state, visible at once."""
-        self._state = state
+    def become(self, state: WorkerState, trouble: str | None = None) -> None:
+        """Change the state, visible at once; ``trouble`` says why nothing is claimed."""
+        self._state, self._trouble = state, trouble
         self._beat()
 
     @contextmanager
@@ -52,4 +53,4 @@ class Presence:
             self.become(WorkerState.IDLE)
 
     def _beat(self) -> None:
-        self._workers.beat(self._owner, self._state)
+        self._workers.beat(self._owner, self._state, self._trouble)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from concurrent.futures import Future
-from typing import Any
 
 import structlog
 from PIL import Image
@@ -14,13 +12,12 @@ from sqlalchemy.exc import OperationalError
 from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
 from shared.domain.acceleration import Acceleration
-from shared.domain.errors import StorageFailed
 from shared.domain.job import Claim, Job, JobImage, Progress, Timings
 from shared.domain.status import Phase
-from shared.ids import new_image_id
 from shared.storage.base import MediaStorage
+from worker.budgets import RunWatch
 from worker.cancellation import StopReason, StopSignal
-from worker.pipelines.encode import encode_png
+from worker.pictures import store_picture
 from worker.saver import Saver
 
 log = structlog.get_logger(__name__)
@@ -39,6 +36,7 @@ class JobRun:
         channel: ProgressChannel,
         saver: Saver,
         signal: StopSignal,
+        watch: RunWatch,
     ) -> None:
         self.job = job
         self.claim = claim
@@ -49,14 +47,18 @@ class JobRun:
         self._storage = storage
         self._channel = channel
         self._saver = saver
+        self._watch = watch
         self._started = time.monotonic()
         self._phase = Phase.LOADING
         self._phase_began = self._started
+        self._step = 0
+        self._total_steps: int | None = None
         self._load_seconds = 0.0
         self._writes: list[Future[JobImage]] = []
 
     def on_phase(self, phase: Phase) -> None:
         """Record the phase in the row, so that it is seen without Redis too."""
+        self._watch.on_phase(phase)
         self.raise_if_cancelled()
         if phase is not self._phase:
             try:
@@ -67,12 +69,16 @@ class JobRun:
 
     def on_step(self, step: int, total_steps: int) -> None:
         """Report the step; in the same round trip, hear whether somebody wants the job to stop."""
+        if slow := self._watch.on_step():
+            log.warning("slow step", action="slow_step", step=step, reason=slow)
+            self.warn(slow)
         self._report(step, total_steps)
         self.raise_if_cancelled()
 
     def on_queue(self, position: int, eta_seconds: float | None) -> None:
-        """Report the place in a Space's queue, and hear whether somebody wants the job to stop."""
-        self._report(0, remote_position=position, remote_eta_seconds=eta_seconds)
+        """Report the place in another server's queue, and hear whether somebody wants the job to stop."""
+        self._watch.on_wait()
+        self._report(self._step, self._total_steps, remote_position=position, remote_eta_seconds=eta_seconds)
         self.raise_if_cancelled()
 
     def on_image(self, index: int, image: Image.Image) -> None:
@@ -99,6 +105,10 @@ class JobRun:
     def raise_if_cancelled(self) -> None:
         """Raise ``JobInterrupted`` when the run should stop."""
         self.signal.raise_if_stopped()
+
+    def wait_for_saver(self) -> None:
+        """The pixels are there; what is done with them has budgets of its own."""
+        self._watch.rest()
 
     def begin_saving(self) -> None:
         """Enter the last phase. A shutdown no longer stops the run: what is left is short and costs no GPU time.
@@ -152,6 +162,7 @@ class JobRun:
         remote_position: int | None = None,
         remote_eta_seconds: float | None = None,
     ) -> None:
+        self._step, self._total_steps = step, total_steps
         progress = Progress(
             attempt=self.claim.attempt,
             phase=self._phase,
@@ -171,25 +182,5 @@ class JobRun:
     def _write(self, index: int, image: Image.Image) -> JobImage:
         """Encode and store one picture; runs in the saver's thread."""
         self.signal.raise_if_asked()
-        seed = self.job.params.seed + index
-        data = encode_png(image, self._parameters(seed))
-        key = f"{self.job.id}/{self.claim.attempt}-{index}.png"
-        try:
-            self._storage.put(key, data)
-        except OSError as error:
-            raise StorageFailed(f"The picture could not be written: {error.strerror or error}.") from error
-        return JobImage(
-            id=new_image_id(),
-            index=index,
-            seed=seed,
-            width=image.width,
-            height=image.height,
-            path=key,
-            content_type="image/png",
-            size_bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-        )
-
-    def _parameters(self, seed: int) -> dict[str, Any]:
-        parameters = self.job.params.model_dump(mode="json", exclude={"num_images"}, exclude_none=True)
-        return {**parameters, "seed": seed, "model": self.job.model}
+        with self._watch.saving():
+            return store_picture(self._storage, self.job, self.claim, index, image)

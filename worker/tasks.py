@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import multiprocessing
-import os
 import time
 from typing import Any, Final
 
@@ -18,6 +16,7 @@ from shared.domain.errors import ServiceError
 from shared.logging import configure_logging
 from shared.settings import WorkerSettings
 from worker.build import GpuWorker, MakeGenerator
+from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +29,7 @@ class WorkerProcess:
     def __init__(self, settings: WorkerSettings, make_generator: MakeGenerator) -> None:
         self._settings = settings
         self._make_generator = make_generator
-        self._shutting_down = multiprocessing.get_context("fork").Event()  # made before the fork: both sides see it
+        self._shutdown = Shutdown(settings.shutdown_grace_seconds)
         self._worker: GpuWorker | None = None
 
     def install(self, app: Celery) -> None:
@@ -58,7 +57,7 @@ class WorkerProcess:
             raise SystemExit(f"The worker cannot start: {error}") from error
 
     def _on_child_start(self, **_: Any) -> None:
-        worker = GpuWorker(self._settings, self._make_generator, self._shutting_down.is_set)
+        worker = GpuWorker(self._settings, self._make_generator, self._shutdown)
         try:
             worker.start()
         except Exception as error:  # a child without a worker must not answer doorbells
@@ -82,8 +81,9 @@ class WorkerProcess:
         database.dispose()
 
     def _on_shutdown(self, **_: Any) -> None:
-        log.info("shutting down: the running job goes back to the queue", action="shutdown", pid=os.getpid())
-        self._shutting_down.set()
+        grace = self._settings.shutdown_grace_seconds
+        log.info("shutting down: the running job ends within the grace time or goes back", grace_seconds=grace)
+        self._shutdown.ask()
 
     def _on_logging(self, **_: Any) -> None:
         configure_logging(self._settings.log_level, as_json=self._settings.log_json)

@@ -52,5 +52,8 @@ async def read_job(
 
 @router.post("/{job_id}/cancel", responses=error_responses(404, 422, 503))
 def cancel_job(job_id: str, services: ServicesDep) -> JobRead:
-    """Stop a job: a queued one at once, a running one at its next step; a finished one stays as it is."""
-    return services.queries.present(services.queries.cancel(job_id))
+    """Stop a job: a queued one at once, a running one at its next step.
+
+    One that has ended already stays as it is: the answer is still 200 with the job, and `warnings` says so.
+    """
+    return services.queries.cancel(job_id)

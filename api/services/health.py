@@ -53,5 +53,8 @@ class HealthService:
         if latest is None:
             return "none has started yet", None
         age = self._clock() - latest.heartbeat_at
-        state = latest.state.value if age < HEARTBEAT_LIMIT else "offline"
+        if age >= HEARTBEAT_LIMIT:
+            state = "offline"
+        else:
+            state = f"{latest.state.value}: {latest.trouble}" if latest.trouble else latest.state.value
         return state, round(age.total_seconds(), 3)

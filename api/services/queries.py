@@ -9,7 +9,7 @@ from shared.channel.progress import ProgressChannel
 from shared.db.jobs import JobFilter, JobRepository
 from shared.domain.errors import NotFound
 from shared.domain.job import Job, JobAttempt, JobClassName, JobError, JobImage, Progress
-from shared.domain.status import JobStatus, Phase
+from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
 from shared.schemas import (
     AccelerationRead,
     AttemptRead,
@@ -45,8 +45,8 @@ class JobQueries:
             raise NotFound(f"There is no job {job_id!r}.", id=job_id)
         return job
 
-    def cancel(self, job_id: str) -> Job:
-        """Ask for a job to stop; a finished one stays as it is.
+    def cancel(self, job_id: str) -> JobRead:
+        """Ask for a job to stop and return it; one that has ended stays as it is, and a warning says so.
 
         Raises:
           NotFound: there is none under this id.
@@ -56,7 +56,10 @@ class JobQueries:
             raise NotFound(f"There is no job {job_id!r}.", id=job_id)
         if job.status is JobStatus.RUNNING:
             self._channel.hint_cancel(job_id)
-        return job
+        read = self.present(job)
+        if job.status in TERMINAL_STATUSES - {JobStatus.CANCELLED}:
+            read.warnings.append(f"the job had already {job.status.value}, so there was nothing to cancel")
+        return read
 
     def image(self, image_id: str) -> JobImage:
         """Return a picture's record.

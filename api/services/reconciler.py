@@ -11,6 +11,7 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.services.silent_workers import SilentWorkers
 from shared.broker.depth import queue_depth
 from shared.broker.publish import Doorbell
 from shared.db.claims import ClaimRepository
@@ -33,12 +34,14 @@ class Reconciler:
     def __init__(
         self,
         claims: ClaimRepository,
+        silent: SilentWorkers,
         queue: QueueRepository,
         broker: redis.Redis,
         doorbell: Doorbell,
         interval_seconds: float,
     ) -> None:
         self._claims = claims
+        self._silent = silent
         self._queue = queue
         self._broker = broker
         self._doorbell = doorbell
@@ -55,8 +58,7 @@ class Reconciler:
 
     def reconcile(self) -> None:
         """Do one round."""
-        if rescued := self._claims.rescue_expired():
-            log.warning("rescued jobs of silent workers", action="rescue", jobs=rescued)
+        self._silent.rescue()
         if late := self._queue.expire():
             log.info("deadline passed", action="expire", jobs=late)
         for lane in Lane:

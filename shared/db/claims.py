@@ -1,8 +1,7 @@
 """A worker's hold on a job: claim, heartbeat, publish or give back; and the rescue of dead workers' jobs.
 
 Every write after the claim is guarded by id, attempt, owner and ``running``. A write that matches no row means
-that somebody else took the job over: the caller must stop and delete its own files. A write that would undo an
-accepted cancel (``succeed``, ``retry``, ``release``) is refused in the same way: the caller then calls ``cancel``.
+that somebody else took the job over: the caller must stop and delete its own files.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
-from shared.db.claim_order import pick_next
+from shared.db.claim_order import peek, pick_next
 from shared.db.engine import Database
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
@@ -23,6 +22,9 @@ from shared.domain.acceleration import Acceleration
 from shared.domain.errors import WorkerCrashed
 from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
 from shared.domain.status import Edge, JobStatus, Phase
+
+CRASHES_IN_A_ROW: Final = 2
+"""After so many a worker shows that it works before it claims again."""
 
 _HANDED_BACK: Final = {"owner": None, "phase": None, "lease_expires_at": None}
 
@@ -90,9 +92,9 @@ class ClaimRepository:
         warnings: Sequence[str],
         accelerations: Sequence[Acceleration] = (),
     ) -> bool:
-        """Publish the pictures; their files must be durable already. ``False`` when refused.
+        """Publish the pictures; their files must be durable already. Safe to call again after an error.
 
-        Calling it again after an error is safe, also when the first call did commit.
+        ``False`` when the claim is lost, or when somebody asked for a cancel first: the caller then calls ``cancel``.
         """
         values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
         values["accelerations"] = [asdict(item) for item in accelerations]
@@ -109,17 +111,28 @@ class ClaimRepository:
         return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
-        """Put the job back for another try after ``delay``; ``False`` when refused.
+        """Put the job back for another try after ``delay``; ``False`` when the claim is lost.
 
-        A wait that the other side asked for is no failed try and spends none of the job's budget.
+        A job that somebody wants to stop ends as cancelled instead. A wait that the other side asked for is no
+        failed try and spends none of the job's budget.
         """
         spent = int(error.retry_after_seconds is None)
-        values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + spent}
-        return self._move(claim, values, unless_cancelled=True, outcome=Edge.RETRY, error=error)
+        due = {"not_before": self._clock() + delay, "errors": JobRow.errors + spent}
+        return self._move(claim, {**_queued_again(self._clock()), **due}, outcome=Edge.RETRY, error=error)
 
     def release(self, claim: Claim) -> bool:
-        """Hand the job back untouched, for a worker that shuts down; ``False`` when refused."""
-        return self._move(claim, _queued_again(), unless_cancelled=True, outcome=Edge.RELEASE)
+        """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost.
+
+        A job that somebody wants to stop ends as cancelled instead.
+        """
+        return self._move(claim, _queued_again(self._clock()), outcome=Edge.RELEASE)
+
+    def crash(self, claim: Claim, error: JobError) -> bool:
+        """Take the job back from this process, which is about to end because of it; ``False`` when the claim is lost.
+
+        It counts as a crash, like a rescue, but the attempt keeps the reason.
+        """
+        return bool(self._rescue(_held(claim), error))
 
     def rescue_others(self, lane: Lane, owner: str) -> list[str]:
         """Take back every running job of a lane whose owner is not ``owner``.
@@ -128,9 +141,39 @@ class ClaimRepository:
         """
         return self._rescue(and_(JobRow.lane == lane, JobRow.owner != owner))
 
-    def rescue_expired(self) -> list[str]:
-        """Take back every running job whose lease ran out."""
-        return self._rescue(JobRow.lease_expires_at < self._clock())
+    def expired(self) -> frozenset[Claim]:
+        """Return the claims whose lease ran out, looked at while nobody else could write.
+
+        So a database that takes no writes from anyone makes nobody look silent.
+        """
+        query = select(JobRow.id, JobRow.attempt, JobRow.owner).where(self._is_expired())
+        with self._database.read() as connection:
+            if connection.execute(query.limit(1)).first() is None:
+                return frozenset()
+        with self._database.write(durable=False) as connection:
+            rows = connection.execute(query).all()
+        return frozenset(Claim(job_id=row.id, attempt=row.attempt, owner=row.owner) for row in rows)
+
+    def rescue_expired(self, claim: Claim) -> bool:
+        """Take back a job if its lease still is run out."""
+        return bool(self._rescue(and_(_held(claim), self._is_expired())))
+
+    def crashed_lately(self, lane: Lane) -> bool:
+        """Return whether the last two attempts of a lane that ended did so because their worker died."""
+        last = (
+            select(AttemptRow.outcome)
+            .join(JobRow, JobRow.id == AttemptRow.job_id)
+            .where(JobRow.lane == lane, AttemptRow.ended_at.is_not(None))
+            .order_by(AttemptRow.ended_at.desc())
+            .limit(CRASHES_IN_A_ROW)
+        )
+        with self._database.read() as connection:
+            return connection.scalars(last).all() == [Edge.RESCUE] * CRASHES_IN_A_ROW
+
+    def next_residency(self, lane: Lane) -> str | None:
+        """Return the residency key that the lane's next job probably has, for a worker that can bring it early."""
+        with self._database.read() as connection:
+            return peek(connection, lane, self._clock())
 
     def count_due(self, lane: Lane) -> int:
         """Return how many jobs of a lane could be claimed now."""
@@ -182,7 +225,7 @@ class ClaimRepository:
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
 
-    def _rescue(self, condition: ColumnElement[bool]) -> list[str]:
+    def _rescue(self, condition: ColumnElement[bool], error: JobError | None = None) -> list[str]:
         query = select(JobRow.id, JobRow.attempt, JobRow.crashes, JobRow.cancel_requested_at).where(
             JobRow.status == JobStatus.RUNNING, condition
         )
@@ -192,23 +235,26 @@ class ClaimRepository:
         with self._database.write() as connection:
             rows = connection.execute(query).all()
             for row in rows:
-                values = self._after_crash(row.crashes + 1, row.cancel_requested_at is not None)
+                values = self._after_crash(row.crashes + 1, row.cancel_requested_at is not None, error)
                 connection.execute(
                     update(JobRow)
                     .where(JobRow.id == row.id)
                     .values(status_seq=JobRow.status_seq + 1, crashes=row.crashes + 1, **values)
                 )
-                self._close_attempt(connection, row.id, row.attempt, Edge.RESCUE, None)
+                self._close_attempt(connection, row.id, row.attempt, Edge.RESCUE, error)
         return [row.id for row in rows]
 
-    def _after_crash(self, crashes: int, cancel_requested: bool) -> dict[str, Any]:
-        if cancel_requested:
-            return self._ended(JobStatus.CANCELLED)
-        if crashes >= MAX_CRASHES:
+    def _is_expired(self) -> ColumnElement[bool]:
+        return and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < self._clock())
+
+    def _after_crash(self, crashes: int, cancel_requested: bool, reason: JobError | None) -> dict[str, Any]:
+        if crashes >= MAX_CRASHES and not cancel_requested:
             message = f"The worker died {crashes} times while it ran this job, so it is not tried again."
+            if reason is not None:
+                message += f" The last time: {reason.message}"
             error = JobError(code=WorkerCrashed.code, message=message)
             return self._ended(JobStatus.FAILED) | _error_values(error)
-        return _queued_again()
+        return _queued_again(self._clock())
 
     def _ended(self, status: JobStatus) -> dict[str, Any]:
         return {"status": status, "finished_at": self._clock(), **_HANDED_BACK}
@@ -228,8 +274,16 @@ class ClaimRepository:
         )
 
 
-def _queued_again() -> dict[str, Any]:
-    return {"status": JobStatus.QUEUED, "started_at": None, "rung_at": None, **_HANDED_BACK}
+def _queued_again(now: datetime) -> dict[str, Any]:
+    """Return what puts a running job back, or ends it when a cancel was asked for that no worker has obeyed yet."""
+    unwanted = JobRow.cancel_requested_at.is_not(None)
+    return {
+        "status": case((unwanted, JobStatus.CANCELLED.value), else_=JobStatus.QUEUED.value),
+        "finished_at": case((unwanted, now), else_=None),
+        "started_at": case((unwanted, JobRow.started_at), else_=None),
+        "rung_at": None,
+        **_HANDED_BACK,
+    }
 
 
 def _held(claim: Claim) -> ColumnElement[bool]:

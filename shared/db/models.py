@@ -190,3 +190,4 @@ class WorkerRow(Base):
     started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime]
     report: Mapped[dict[str, Any]]
+    trouble: Mapped[str | None] = mapped_column(Text)

@@ -20,6 +20,8 @@
         StorageFailed          507   a picture could not be written; tried again
         DeadlinePassed         504   the job did not start in time
         NumericError           500   the model produced NaN
+        DeviceLost             500   the card stopped working for this process, which is replaced
+        WorkerHung             500   no progress for longer than the budget; the process was replaced
         WorkerCrashed          500   the worker died on this job too often
         RemoteUnavailable      503   the Space is away, starting or busy; tried again
         QuotaExceeded          429   the Space's GPU quota is used up; tried again when it is not
@@ -170,6 +172,18 @@ class NumericError(GenerationError):
     """The model produced values that are no picture (NaN or infinity)."""
 
     code = "numeric_error"
+
+
+class DeviceLost(GenerationError):
+    """The device takes no more work from this process; counted as a crash of it."""
+
+    code = "device_lost"
+
+
+class WorkerHung(GenerationError):
+    """A phase of the run went over its budget without progress, so the worker process was ended."""
+
+    code = "worker_hung"
 
 
 class WorkerCrashed(GenerationError):

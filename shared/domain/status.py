@@ -54,7 +54,7 @@ TRANSITIONS: dict[JobStatus, dict[JobStatus, frozenset[Edge]]] = {
     JobStatus.RUNNING: {
         JobStatus.SUCCEEDED: frozenset({Edge.FINISH}),
         JobStatus.FAILED: frozenset({Edge.FAIL, Edge.RESCUE}),
-        JobStatus.CANCELLED: frozenset({Edge.CANCEL, Edge.RESCUE}),
+        JobStatus.CANCELLED: frozenset({Edge.CANCEL, Edge.RETRY, Edge.RELEASE, Edge.RESCUE}),
         JobStatus.QUEUED: frozenset({Edge.RETRY, Edge.RELEASE, Edge.RESCUE}),
     },
     JobStatus.SUCCEEDED: {},

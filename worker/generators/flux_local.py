@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Unpack
 
 import torch
@@ -10,12 +10,14 @@ from PIL import Image
 
 from shared.catalog import find_model
 from shared.domain.capabilities import fit_size
-from shared.domain.errors import CapabilityError, MediaError, OutOfMemory
+from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
-from shared.domain.residency import residency_key
+from shared.domain.precision import ResidencyKey
 from shared.domain.status import Phase
+from shared.planner import Shape
 from worker.demo.vocabulary import unknown_words
+from worker.generators.climb import Climb
 from worker.generators.interface import (
     GenerationContext,
     GenerationOptions,
@@ -23,10 +25,12 @@ from worker.generators.interface import (
     SilentContext,
 )
 from worker.generators.options import resolve_options
-from worker.pipelines.assemble import IMAGE_TO_IMAGE, assemble
+from worker.pipelines.assemble import starting_from_picture
 from worker.pipelines.decode import decode_latents
-from worker.pipelines.device import StepPacer, free_cached_memory
+from worker.pipelines.device import StepPacer, device_loss
+from worker.pipelines.ladder import JobShape, Ladder
 from worker.pipelines.loader import LoadedPipeline, Pipeline
+from worker.pipelines.placement import Placement, Unmanaged
 from worker.pipelines.prompt_cache import PromptEmbeds, PromptKey
 from worker.pipelines.store import PipelineStore
 
@@ -38,14 +42,20 @@ class FluxLocalGenerator(ImageGeneratorInterface):
 
     def __init__(self, store: PipelineStore) -> None:
         self._store = store
+        self._expected: str | None = None
+        self._ladder = Ladder()
+
+    def expect(self, residency: str | None) -> None:
+        """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
+        self._expected = residency
 
     def warm(self, model: str) -> None:
-        """Load a model; see ``ImageGeneratorInterface.warm``."""
+        """Load a model and put it on the device; see ``ImageGeneratorInterface.warm``."""
         self._store.get(find_model(model))
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
-        return frozenset(map(residency_key, self._store.resident_models()))
+        return frozenset(map(str, self._store.resident_keys()))
 
     def generate(
         self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
@@ -60,53 +70,69 @@ class FluxLocalGenerator(ImageGeneratorInterface):
                 limit=None,
             )
         params = resolve_options(spec, prompt, options)
-        self._store.check_precision(spec, params.precision)
+        self._store.check(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
+        with device_loss():
+            return self._load_and_run(spec, params, pictures, context)
+
+    def _load_and_run(
+        self, spec: PipelineSpec, params: JobParams, pictures: dict[str, Any], context: GenerationContext
+    ) -> list[Image.Image]:
         loaded = self._store.load(spec)
-        runs = _image_to_image(loaded) if spec.kind is JobKind.GENERATE and "image" in pictures else loaded
+        shape = _shape(params, pictures)
         try:
-            return self._run(runs, params, pictures, context)
-        except torch.OutOfMemoryError as error:
-            message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
+            placement = self._store.place(loaded, params.precision, shape)
+            job = JobShape(ResidencyKey(spec.model, params.precision), shape)
+            climb = Climb(self._ladder, job, placement, context, self._store.device)
+            starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
+            runs = starting_from_picture(loaded) if starts_from_picture else loaded
+            return self._run(climb, runs, params, pictures)
         finally:
             loaded.pipeline.maybe_free_model_hooks()
-        # Outside the except block, so that the traceback no longer holds the tensors.
-        free_cached_memory(self._store.device)
-        raise OutOfMemory(message, width=params.width, height=params.height)
 
     def _run(
         self,
+        climb: Climb,
         loaded: LoadedPipeline,
         params: BaseParams,
         pictures: dict[str, Any],
-        context: GenerationContext,
     ) -> list[Image.Image]:
-        spec, pipeline = loaded.spec, loaded.pipeline
+        spec, pipeline, placement, context = loaded.spec, loaded.pipeline, climb.placement, climb.context
         context.on_phase(Phase.ENCODING)
         _warn_of_lost_words(spec, pipeline, params.prompt, context)
-        embeds = self._encode(loaded, params)
+        inputs = pictures | climb.until_it_fits(lambda: self._encode(loaded, placement, params))
+
+        def paint(index: int) -> Image.Image:
+            context.on_phase(Phase.DENOISING)
+            with placement.denoising():
+                if placement.has_room:
+                    self._store.prefetch(self._expected)
+                latents = self._denoise(spec, pipeline, params, index, inputs, context)
+            context.on_phase(Phase.DECODING)
+            with placement.decoding():
+                return decode_latents(pipeline, latents, params.width, params.height)
+
         images = []
         for index in range(params.num_images):
-            context.on_phase(Phase.DENOISING)
-            latents = self._denoise(spec, pipeline, params, index, pictures | embeds, context)
-            context.on_phase(Phase.DECODING)
-            image = decode_latents(pipeline, latents, params.width, params.height)
+            image = climb.until_it_fits(partial(paint, index))
             if spec.kind is JobKind.FILL:
                 image = Image.composite(image, pictures["image"], pictures["mask_image"])
             context.on_image(index, image)
             images.append(image)
+        climb.done()
         return images
 
-    def _encode(self, loaded: LoadedPipeline, params: BaseParams) -> dict[str, Any]:
+    def _encode(self, loaded: LoadedPipeline, placement: Placement | Unmanaged, params: BaseParams) -> dict[str, Any]:
         device = self._store.device.torch_device
         length = loaded.spec.max_sequence_length
 
         @torch.no_grad()
         def encode() -> PromptEmbeds:
-            prompt_embeds, pooled, _ = loaded.pipeline.encode_prompt(
-                prompt=params.prompt, prompt_2=None, device=device, max_sequence_length=length
-            )
+            with placement.encoding():
+                prompt_embeds, pooled, _ = loaded.pipeline.encode_prompt(
+                    prompt=params.prompt, prompt_2=None, device=device, max_sequence_length=length
+                )
             return PromptEmbeds(prompt_embeds, pooled)
 
         key = PromptKey(f"{loaded.encoders}:{params.precision}", length, params.prompt)
@@ -148,9 +174,9 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         return latents
 
 
-def _image_to_image(loaded: LoadedPipeline) -> LoadedPipeline:
-    """Return the same parts in the pipeline that starts from a picture."""
-    return replace(loaded, pipeline=assemble(IMAGE_TO_IMAGE[loaded.spec.pipeline_class], loaded.pipeline))
+def _shape(params: BaseParams, pictures: dict[str, Any]) -> Shape:
+    source = pictures.get("image")
+    return Shape(params.width * params.height, source.width * source.height if source else 0)
 
 
 def _prepare_pictures(spec: PipelineSpec, params: JobParams, options: GenerationOptions) -> dict[str, Any]:

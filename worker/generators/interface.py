@@ -54,7 +54,10 @@ class GenerationContext(Protocol):
         """Denoising step ``step`` of ``total_steps`` (1-based) of the current image is done."""
 
     def on_queue(self, position: int, eta_seconds: float | None) -> None:
-        """The current image waits in another server's queue: ``position`` go first (0: it is next)."""
+        """The current image is on another server, where ``position`` others go first (0: it is next, or made now).
+
+        Reported again and again, as a sign of life between two steps.
+        """
 
     def on_image(self, index: int, image: Image.Image) -> None:
         """Image ``index`` (0-based) is finished, its pixels on the host; it is saved while the work goes on."""
@@ -109,6 +112,7 @@ class ImageGeneratorInterface(ABC):
           ModelUnavailable: the weights are not there.
           OutOfMemory: the device cannot hold the job.
           NumericError: the model produced no picture (NaN).
+          DeviceLost: the device takes no more work from this process, which has to be replaced.
           RemoteUnavailable, QuotaExceeded, RemoteRefused, RemoteFailed: from a generator on another machine.
         """
 
@@ -142,3 +146,9 @@ class ImageGeneratorInterface(ABC):
     def resident(self) -> frozenset[str]:
         """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
         return frozenset()
+
+    def expect(self, residency: str | None) -> None:  # noqa: B027  # nobody has to implement a hint
+        """Hear what the next job probably needs: whoever can brings it while the current one computes.
+
+        A hint, called before ``generate``; nothing has to come of it.
+        """

@@ -1,5 +1,6 @@
 """``FluxClientAdapter`` and ``FluxImageGenerator`` against a real Gradio server with the public Spaces' signatures."""
 
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -152,7 +153,8 @@ class TestPrivacy:
         adapter("kontext").generate("make it snow", image=source, seed=3)
         # Then only the pixels arrived
         uploads = [Path(folder) / name for folder, _, names in os.walk(spaces.folder) for name in names]
-        arrived = [Image.open(upload) for upload in uploads if upload.name == "input_image.png"]
+        files = [upload.read_bytes() for upload in uploads if upload.name == "input_image.png"]
+        arrived = [Image.open(io.BytesIO(data)) for data in files]
         assert any(image.tobytes() == source.tobytes() for image in arrived)
         assert not any("icc_profile" in image.info for image in arrived)
 
