@@ -26,7 +26,7 @@ from worker.generators.interface import GenerationContext, SilentContext
 
 Result = TypeVar("Result")
 
-_FETCH_SECONDS: Final = 120.0
+_FETCH_SECONDS: Final = 60.0
 
 
 class FluxImageGenerator:
