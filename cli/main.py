@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+PrecisionChoice = Literal["auto", "exact", "balanced", "compact"]
 DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept [env: FLUX_DATA_DIR].")]
 
 
@@ -55,6 +56,34 @@ def pull(
     from cli.host.pull import run_pull
 
     raise typer.Exit(run_pull(model))
+
+
+@app.command()
+def plan(
+    gpu_gib: Annotated[float, typer.Option(min=0, help="Memory of the card in GiB; 0: no card.")],
+    models: Annotated[str, typer.Option(help="Comma-separated, in order of need.")] = "schnell,kontext,fill",
+    host_gib: Annotated[float | None, typer.Option(min=1, help="Memory of the host in GiB; unset: this one's.")] = None,
+    precision: Annotated[
+        PrecisionChoice, typer.Option(help="auto: the best at which every model fits alone.")
+    ] = "auto",
+    link_gb_per_second: Annotated[
+        float, typer.Option(min=0.1, help="Pinned host to card; about 25 for PCIe 4.0 x16, 50 for 5.0.")
+    ] = 25.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show what a card would hold, what moves, what a switch costs, and why. Needs no GPU."""
+    from cli.host.plan import run_plan
+
+    raise typer.Exit(
+        run_plan(
+            models,
+            gpu_gib=gpu_gib,
+            host_gib=host_gib,
+            precision=precision,
+            link_gb_per_second=link_gb_per_second,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Every model this server knows, as data. Adding a FLUX checkpoint means adding a row here.
 
-Sizes in bytes are parameter counts of the published configurations times two (bfloat16); defaults are
+Sizes in bytes are parameter counts of the published configurations times two (bfloat16), checked by a test
+that builds the classes without weights; defaults are
 the signatures of diffusers 0.42 (``FluxPipeline``, ``FluxKontextPipeline``, ``FluxFillPipeline``) and
 the model cards.
 """
@@ -37,7 +38,15 @@ def _stable_diffusion_files(*networks: str) -> tuple[str, ...]:
     )
 
 
+def _demo_bytes(transformer: int) -> Mapping[str, int]:
+    shared = {"text_encoder_2": 760_320, "text_encoder": 717_824, "vae": 1_691_430}
+    return MappingProxyType({"transformer": transformer, **shared})
+
+
+_FLUX_MODULATION_BYTES: Final = 6_494_896_128
+_DEMO_MODULATION_BYTES: Final = 1_254_912
 _FLUX_STRENGTH: Final = 0.6
+
 _NON_COMMERCIAL: Final = "FLUX.1 [dev] Non-Commercial License"
 _DEMO_LIMITS: Final = ModelLimits(min_side=64, max_side=1024, max_pixels=768 * 768)
 
@@ -57,6 +66,7 @@ _SPECS: Final = (
         max_sequence_length=256,
         capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
         component_bytes=_flux_bytes(23_782_357_120),
+        modulation_bytes=_FLUX_MODULATION_BYTES,
         example_prompts=("a red fox asleep in fresh snow, soft morning light, 35mm photograph",),
     ),
     PipelineSpec(
@@ -75,6 +85,7 @@ _SPECS: Final = (
         max_sequence_length=512,
         capabilities=ModelCapabilities(strength=_FLUX_STRENGTH, ip_adapter=FLUX_IP_ADAPTER),
         component_bytes=_flux_bytes(23_802_816_640),
+        modulation_bytes=_FLUX_MODULATION_BYTES,
         example_prompts=("portrait of an old clockmaker at his bench, window light, shallow focus",),
     ),
     PipelineSpec(
@@ -92,6 +103,7 @@ _SPECS: Final = (
         uses_guidance=True,
         max_sequence_length=512,
         component_bytes=_flux_bytes(23_802_816_640),
+        modulation_bytes=_FLUX_MODULATION_BYTES,
         example_prompts=("make it a snowy winter evening, keep the house as it is",),
     ),
     PipelineSpec(
@@ -110,6 +122,7 @@ _SPECS: Final = (
         max_sequence_length=512,
         limits=ModelLimits(max_guidance_scale=100.0),
         component_bytes=_flux_bytes(23_804_782_720),
+        modulation_bytes=_FLUX_MODULATION_BYTES,
         example_prompts=("a wooden bench under the tree",),
     ),
     PipelineSpec(
@@ -181,6 +194,8 @@ _SPECS: Final = (
         max_sequence_length=24,
         limits=_DEMO_LIMITS,
         capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
+        component_bytes=_demo_bytes(4_650_112),
+        modulation_bytes=_DEMO_MODULATION_BYTES,
         example_prompts=(
             "a large red circle in the center on a blue background",
             "a small yellow triangle in the top left on a purple background",
@@ -202,6 +217,8 @@ _SPECS: Final = (
         uses_guidance=True,
         max_sequence_length=24,
         limits=_DEMO_LIMITS,
+        component_bytes=_demo_bytes(4_748_928),
+        modulation_bytes=_DEMO_MODULATION_BYTES,
         example_prompts=(
             "make it green",
             "make the background yellow",
@@ -225,6 +242,8 @@ _SPECS: Final = (
         uses_guidance=True,
         max_sequence_length=24,
         limits=_DEMO_LIMITS,
+        component_bytes=_demo_bytes(4_830_848),
+        modulation_bytes=_DEMO_MODULATION_BYTES,
         example_prompts=(
             "a large red circle in the center on a blue background",
             "a small green diamond in the bottom right on a white background",

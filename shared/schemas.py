@@ -9,6 +9,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.domain.job import JobClassName, Schedule
 from shared.domain.params import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, SIDE_MULTIPLE, JobKind
+from shared.domain.precision import Precision
+from shared.domain.report import PlanReport
 from shared.domain.status import JobStatus, Phase
 
 
@@ -60,6 +62,9 @@ Strength = Annotated[
 ]
 IPAdapterScale = Annotated[
     float, Field(ge=0, le=1, allow_inf_nan=False, description="how much `reference` counts; 0: not at all")
+]
+AskedPrecision = Annotated[
+    Precision | None, Field(strict=False, description="exact, balanced (8 bits) or compact (4); unset: the worker's")
 ]
 NumImages = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
@@ -118,6 +123,7 @@ class TextGenerateRequest(ConditioningFields, ScheduleFields):
     height: Side = 1024
     seed: Seed | None = None
     num_images: NumImages = 1
+    precision: AskedPrecision = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
@@ -137,6 +143,7 @@ class UploadRequest(ScheduleFields):
     height: Side | None = None
     seed: Seed | None = None
     num_images: NumImages | None = None
+    precision: AskedPrecision = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
@@ -210,6 +217,13 @@ class TimingsRead(BaseModel):
     run_seconds: float | None
 
 
+class AccelerationRead(BaseModel):
+    """What made the job faster or smaller than the plain pipeline; ``lossless`` when it changes no bit."""
+
+    name: str
+    lossless: bool
+
+
 class AttemptRead(BaseModel):
     """One run of the job; ``outcome`` is how it ended, ``null`` while it runs."""
 
@@ -243,6 +257,7 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
         "height": 256,
         "seed": 7,
         "num_images": 1,
+        "precision": "exact",
     },
     "job_class": "normal",
     "priority": 0,
@@ -278,6 +293,7 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
         }
     ],
     "timings": {"queue_wait_seconds": 0.02, "load_seconds": 0.0, "run_seconds": 1.2},
+    "accelerations": [],
     "warnings": [],
     "cancel_requested": False,
     "created_at": "2026-01-01T12:00:00Z",
@@ -317,6 +333,7 @@ class JobRead(BaseModel):
     inputs: list[InputRead]
     images: list[ImageRead]
     timings: TimingsRead
+    accelerations: list[AccelerationRead]
     warnings: list[str]
     cancel_requested: bool
     created_at: datetime
@@ -380,6 +397,9 @@ class ModelRead(BaseModel):
     limits: dict[str, float]
     capabilities: CapabilitiesRead
     example_prompts: list[str]
+    precision: Precision | None
+    precision_reason: str
+    refused_precisions: dict[Precision, str]
 
 
 class ModelsRead(BaseModel):
@@ -389,6 +409,7 @@ class ModelsRead(BaseModel):
     defaults: dict[JobKind, str]
     default_reasons: dict[JobKind, str]
     device: str | None
+    plan: PlanReport | None
 
 
 class HealthRead(BaseModel):

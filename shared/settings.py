@@ -14,6 +14,8 @@ from typing import Annotated, Final, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.domain.precision import PrecisionSetting
+
 _LONGEST_SOCKET_PATH: Final = 100
 """Linux takes 107 bytes; Redis clients add none, but leave room."""
 
@@ -118,7 +120,21 @@ class WorkerSettings(CoreSettings):
     device: Literal["auto", "cuda", "cpu"] = Field(default="auto", description="where the models run")
     cpu_offload: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="diffusers' enable_model_cpu_offload(); auto: only when the weights do not fit the card",
+        description="diffusers' enable_model_cpu_offload(); auto: only where not even one model fits the card",
+    )
+    precision: PrecisionSetting = Field(
+        default="auto",
+        description="precision of jobs that name none: exact, balanced or compact; auto: the best that fits",
+    )
+    link_gb_per_second: float = Field(
+        default=25.0,
+        gt=0,
+        description="pinned host memory to card, for the planner's switch costs; 50 for PCIe 5.0 x16",
+    )
+    prompt_cache_bytes: int = Field(
+        default=512 * 2**20,
+        ge=0,
+        description="host memory for prompt embeddings; a prompt of FLUX.1 takes up to 4.2 MB",
     )
     warm_models: bool = Field(default=True, description="load the default generate and edit models at start")
     max_attempts: int = Field(

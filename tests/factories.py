@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 
 from shared.catalog import CATALOG, DEFAULT_DEMO_MODELS
 from shared.domain.job import JobImage
-from shared.domain.report import DefaultModel, ModelReport, WorkerReport
+from shared.domain.precision import Precision
+from shared.domain.report import DefaultModel, ModelReport, PrecisionReport, WorkerReport
 from shared.ids import new_image_id
 
 
@@ -57,7 +58,19 @@ def demo_report() -> WorkerReport:
     return WorkerReport(
         device="cpu",
         models=tuple(
-            ModelReport(model=spec.model, available=True, reason="comes with the project")
+            ModelReport(
+                model=spec.model,
+                available=True,
+                reason="comes with the project",
+                precision=PrecisionReport(
+                    default=Precision.EXACT,
+                    reason="the best that fits this device",
+                    refused={
+                        Precision.BALANCED: "precision is balanced; on this device (CPU) only exact works.",
+                        Precision.COMPACT: "precision is compact; on this device (CPU) only exact works.",
+                    },
+                ),
+            )
             if spec.is_demo
             else ModelReport(
                 model=spec.model,

@@ -50,8 +50,8 @@ class Outcomes:
 
     def publish(self, run: JobRun) -> str:
         """Wait for the files and publish them all at once."""
-        images = run.saved_images()
-        if self.record(lambda: self._claims.succeed(run.claim, images, run.timings(), run.warnings)):
+        images, used = run.saved_images(), run.accelerations
+        if self.record(lambda: self._claims.succeed(run.claim, images, run.timings(), run.warnings, used)):
             return JobStatus.SUCCEEDED.value
         return self._give_way(run)
 

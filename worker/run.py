@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
+from shared.domain.acceleration import Acceleration
 from shared.domain.job import Claim, Job, JobImage, Progress, Timings
 from shared.domain.status import Phase
 from shared.storage.base import MediaStorage
@@ -41,6 +42,7 @@ class JobRun:
         self.claim = claim
         self.signal = signal
         self.warnings = list(job.warnings)
+        self.accelerations: list[Acceleration] = []
         self._claims = claims
         self._storage = storage
         self._channel = channel
@@ -86,6 +88,11 @@ class JobRun:
         """Add a warning to the job's result, once."""
         if message not in self.warnings:
             self.warnings.append(message)
+
+    def on_acceleration(self, acceleration: Acceleration) -> None:
+        """Name it in the result, once."""
+        if acceleration not in self.accelerations:
+            self.accelerations.append(acceleration)
 
     def raise_if_cancelled(self) -> None:
         """Raise ``JobInterrupted`` when the run should stop."""

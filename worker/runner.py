@@ -148,6 +148,7 @@ class Runner:
     def _paint(self, run: JobRun) -> str | None:
         """Generate, and wait for the job before to be saved."""
         run.on_phase(Phase.LOADING)
+        self._generator.expect(self._claims.next_residency(self._lane))
         try:
             self._generator.generate(run.job.params.prompt, context=run, **generation_options(run.job, self._storage))
         except DeviceLost as lost:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from shared.catalog import CATALOG, find_model
 from shared.db.workers import WorkerRepository
-from shared.domain.errors import Unavailable
+from shared.domain.errors import CapabilityError, Unavailable
 from shared.domain.job import Lane
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
-from shared.domain.report import WorkerReport
+from shared.domain.precision import Precision
+from shared.domain.report import ModelReport, WorkerReport
 from shared.schemas import CapabilitiesRead, ModelRead, ModelsRead
 
 _RETRY_SECONDS = 5
@@ -36,12 +37,23 @@ class ModelService:
                 )
             return CATALOG[report.defaults[kind].model], ()
         spec = find_model(model)
-        missing = (
-            next((item.reason for item in report.models if item.model == spec.model and not item.available), None)
-            if report
-            else None
-        )
-        return spec, (missing,) if missing else ()
+        found = _model_report(spec, report)
+        return spec, (found.reason,) if found and not found.available else ()
+
+    def check_precision(self, spec: PipelineSpec, asked: Precision | None) -> Precision:
+        """Return the precision of a job: the one asked for, else the worker's default for this model.
+
+        Raises:
+          CapabilityError: the worker cannot run the model at the precision asked for.
+        """
+        found = _model_report(spec, self._report())
+        known = found.precision if found else None
+        if asked is None:
+            return known.default if known else Precision.EXACT
+        if known and asked in known.refused:
+            allowed = [precision for precision in Precision if precision not in known.refused]
+            raise CapabilityError(known.refused[asked], field="precision", limit=[*map(str, allowed)])
+        return asked
 
     def list_models(self) -> ModelsRead:
         """Return the catalog with what the worker says about it."""
@@ -52,6 +64,7 @@ class ModelService:
             defaults=defaults,
             default_reasons={kind: default.reason for kind, default in report.defaults.items()} if report else {},
             device=report.device if report else None,
+            plan=report.plan if report else None,
         )
 
     def _report(self) -> WorkerReport | None:
@@ -59,8 +72,13 @@ class ModelService:
         return WorkerReport.model_validate(stored) if stored else None
 
 
+def _model_report(spec: PipelineSpec, report: WorkerReport | None) -> ModelReport | None:
+    return next((item for item in report.models if item.model == spec.model), None) if report else None
+
+
 def _read(spec: PipelineSpec, report: WorkerReport | None, default: bool) -> ModelRead:
-    found = next((item for item in report.models if item.model == spec.model), None) if report else None
+    found = _model_report(spec, report)
+    known = found.precision if found else None
     return ModelRead(
         id=spec.model,
         kind=spec.kind,
@@ -94,6 +112,9 @@ def _read(spec: PipelineSpec, report: WorkerReport | None, default: bool) -> Mod
             reference=spec.capabilities.ip_adapter is not None,
         ),
         example_prompts=list(spec.example_prompts),
+        precision=known.default if known else None,
+        precision_reason=known.reason if known else "no worker has reported yet",
+        refused_precisions=known.refused if known else {},
     )
 
 

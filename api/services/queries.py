@@ -11,6 +11,7 @@ from shared.domain.errors import NotFound
 from shared.domain.job import Job, JobAttempt, JobClassName, JobError, JobImage, Progress
 from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
 from shared.schemas import (
+    AccelerationRead,
     AttemptRead,
     ErrorRead,
     ImageRead,
@@ -123,6 +124,7 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
             load_seconds=job.timings.load_seconds,
             run_seconds=job.timings.run_seconds,
         ),
+        accelerations=[AccelerationRead(name=item.name, lossless=item.lossless) for item in job.accelerations],
         warnings=list(job.warnings),
         cancel_requested=job.cancel_requested_at is not None,
         created_at=job.created_at,

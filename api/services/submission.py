@@ -84,7 +84,9 @@ class SubmissionService:
         spec, notes = self._models.choose(submission.kind, submission.model)
         source = _check_pictures(submission.pictures)
         has_reference = any(picture.role is InputRole.REFERENCE for picture in submission.pictures)
-        resolved = resolve(spec, submission.kind, submission.asked, source, has_reference=has_reference)
+        precision = self._models.check_precision(spec, submission.asked.get("precision"))
+        asked = {**submission.asked, "precision": precision}
+        resolved = resolve(spec, submission.kind, asked, source, has_reference=has_reference)
         job_id = new_job_id()
         inputs = tuple(_describe(job_id, picture) for picture in submission.pictures)
         warnings = [*notes, *(note for picture in submission.pictures for note in picture.warnings)]

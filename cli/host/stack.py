@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from cli.host.part import Part
-from shared.settings import HostSettings
+from shared.settings import HostSettings, WorkerSettings
 
 _ROTATE_BYTES: Final = 16 * 2**20
+_SAVING_SECONDS: Final = 30.0
+"""How long a worker may take beyond its grace time to save what is done and to close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _worker(settings: HostSettings) -> Part:
         "INFO",
         *quiet,
     )
-    part.stop_seconds = 30.0
+    part.stop_seconds = _SAVING_SECONDS + WorkerSettings().shutdown_grace_seconds
     return part
 
 

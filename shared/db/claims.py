@@ -7,17 +7,18 @@ that somebody else took the job over: the caller must stop and delete its own fi
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
-from shared.db.claim_order import pick_next
+from shared.db.claim_order import peek, pick_next
 from shared.db.engine import Database
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
+from shared.domain.acceleration import Acceleration
 from shared.domain.errors import WorkerCrashed
 from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
 from shared.domain.status import Edge, JobStatus, Phase
@@ -83,12 +84,20 @@ class ClaimRepository:
         """Record what the run is doing now; ``False`` when the claim is lost."""
         return self._move(claim, {"phase": phase}, durable=False)
 
-    def succeed(self, claim: Claim, images: Sequence[JobImage], timings: Timings, warnings: Sequence[str]) -> bool:
+    def succeed(
+        self,
+        claim: Claim,
+        images: Sequence[JobImage],
+        timings: Timings,
+        warnings: Sequence[str],
+        accelerations: Sequence[Acceleration] = (),
+    ) -> bool:
         """Publish the pictures; their files must be durable already. Safe to call again after an error.
 
         ``False`` when the claim is lost, or when somebody asked for a cancel first: the caller then calls ``cancel``.
         """
         values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
+        values["accelerations"] = [asdict(item) for item in accelerations]
         moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
         return moved or self._succeeded(claim)
 
@@ -158,6 +167,11 @@ class ClaimRepository:
         )
         with self._database.read() as connection:
             return connection.scalars(last).all() == [Edge.RESCUE] * CRASHES_IN_A_ROW
+
+    def next_residency(self, lane: Lane) -> str | None:
+        """Return the residency key that the lane's next job probably has, for a worker that can bring it early."""
+        with self._database.read() as connection:
+            return peek(connection, lane, self._clock())
 
     def count_due(self, lane: Lane) -> int:
         """Return how many jobs of a lane could be claimed now."""

@@ -183,7 +183,7 @@ class JobRepository:
             "deadline": job.schedule.deadline,
             "held": False,
             "model": job.model,
-            "residency": residency_key(job.model),
+            "residency": residency_key(job.model, job.params.precision),
             "bypasses": 0,
             "generator": job.generator,
             "params": job.params.model_dump(mode="json"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from shared.domain.acceleration import Acceleration
 from shared.domain.job import (
     Job,
     JobAttempt,
@@ -59,6 +60,7 @@ def to_job(row: Row[Any], inputs: Iterable[Row[Any]], images: Iterable[Row[Any]]
             load_seconds=row.load_seconds,
             run_seconds=row.run_seconds,
         ),
+        accelerations=tuple(Acceleration(**item) for item in row.accelerations),
     )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Final
 
+from shared.domain.acceleration import Acceleration
 from shared.domain.params import InputRole, JobKind, JobParams
 from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
 
@@ -162,6 +163,7 @@ class Job:
     finished_at: datetime | None
     error: JobError | None
     timings: Timings
+    accelerations: tuple[Acceleration, ...] = ()
 
     @property
     def is_terminal(self) -> bool:

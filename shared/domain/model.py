@@ -84,6 +84,9 @@ class PipelineSpec:
     limits: ModelLimits = field(default_factory=ModelLimits)
     capabilities: ModelCapabilities = field(default_factory=ModelCapabilities)
     component_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Weights of each part in bytes at 16 bits per weight."""
+    modulation_bytes: int = 0
+    """The part of the transformer that acts on one token only (adaLN); a table of its outputs can replace it."""
     example_prompts: tuple[str, ...] = ()
 
     @property

@@ -7,6 +7,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from shared.domain.precision import Precision
+
 MAX_PROMPT_CHARACTERS: Final = 4000
 MAX_IMAGES: Final = 8
 MAX_SEED: Final = 2**53 - 1 - MAX_IMAGES
@@ -45,6 +47,7 @@ class BaseParams(BaseModel):
     height: int = Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels")
     seed: int = Field(ge=0, le=MAX_SEED, description="seed of the first image; image i uses seed + i")
     num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
+    precision: Precision = Precision.EXACT
 
 
 class GenerateParams(BaseParams):

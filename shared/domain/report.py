@@ -5,6 +5,48 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from shared.domain.params import JobKind
+from shared.domain.precision import Precision
+
+
+class PrecisionReport(BaseModel):
+    """At which precisions a model can run on this worker."""
+
+    model_config = ConfigDict(frozen=True)
+
+    default: Precision
+    reason: str
+    refused: dict[Precision, str]
+    """Why the others are not possible."""
+
+
+class TransferReport(BaseModel):
+    """A model that is brought to the card when its job comes; ``seconds`` at the stated bandwidth, before overlap."""
+
+    model_config = ConfigDict(frozen=True)
+
+    residency: str
+    bytes: int
+    seconds: float
+    pinned: bool
+
+
+class PlanReport(BaseModel):
+    """A residency plan as it is shown; sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    precision: Precision
+    warm: tuple[str, ...]
+    transfers: tuple[TransferReport, ...]
+    new_prompt: TransferReport | None
+    """What a prompt that is not cached costs where encoders and model take turns."""
+    tiled_decode: bool
+    modulation_table: bool
+    encoders_resident: bool
+    peak_bytes: int
+    usable_bytes: int
+    pinned_bytes: int
+    reason: str
 
 
 class ModelReport(BaseModel):
@@ -16,6 +58,7 @@ class ModelReport(BaseModel):
     available: bool
     reason: str
     """Why it is (not) available, in words an owner can act on."""
+    precision: PrecisionReport | None = None
 
 
 class DefaultModel(BaseModel):
@@ -35,3 +78,5 @@ class WorkerReport(BaseModel):
     device: str
     models: tuple[ModelReport, ...]
     defaults: dict[JobKind, DefaultModel]
+    plan: PlanReport | None = None
+    """What the default models get of the card; ``None`` when they cannot be planned for, the reason is in the log."""

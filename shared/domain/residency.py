@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from shared.domain.job import JobClass
+from shared.domain.precision import Precision, ResidencyKey
 
 MAX_BYPASSES: Final = 32
 """A job is passed over for a loaded model at most so often."""
@@ -20,9 +21,9 @@ MAX_BYPASSED_FOR: Final = timedelta(seconds=120)
 """And for at most so long after it was passed over for the first time."""
 
 
-def residency_key(model: str) -> str:
+def residency_key(model: str, precision: Precision = Precision.EXACT, adapter: str | None = None) -> str:
     """Return what must be on the card for a job: jobs with equal keys follow each other without loading anything."""
-    return model
+    return str(ResidencyKey(model, precision, adapter))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ def loaded_after(statement: str, names: tuple[str, ...]) -> list[str]:
         "from api.main import create_app; create_app()",
         "import api.flower",
         "import cli.client",
-        "import cli.host.up, cli.host.demo, cli.host.pull",
+        "import cli.host.up, cli.host.demo, cli.host.pull, cli.host.plan",
         "import shared.db.migrate, shared.broker.app, shared.channel.progress",
         "import worker.runner, worker.tasks, worker.demo.vocabulary",
     ],

@@ -9,6 +9,7 @@ from PIL import Image
 from shared.channel.progress import ProgressChannel
 from shared.clock import utc_now
 from shared.db.claims import ClaimRepository
+from shared.domain.acceleration import MODULATION_TABLE, TILED_DECODE
 from shared.domain.errors import NumericError, OutOfMemory
 from shared.domain.job import JobInput, Lane
 from shared.domain.params import InputRole
@@ -33,6 +34,17 @@ def test_a_success_publishes_every_picture_with_its_seed(make_runner, jobs, stor
         (1, 41, f"{job.id}/1-1.png"),
     ]
     assert Image.open(io.BytesIO(storage.read(done.images[0].path))).size == (8, 8)
+
+
+def test_accelerations_are_named_in_the_result_once_each(make_runner, jobs):
+    def accelerated(context):
+        for used in (MODULATION_TABLE, TILED_DECODE, MODULATION_TABLE):
+            context.on_acceleration(used)
+        paint(context)
+
+    job = jobs.add(new_job(), 10)
+    run_to_its_end(make_runner(accelerated))
+    assert jobs.get(job.id).accelerations == (MODULATION_TABLE, TILED_DECODE)
 
 
 def test_a_stated_failure_keeps_its_code_and_no_file(make_runner, jobs, tmp_path):

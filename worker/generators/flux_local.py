@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, Unpack
 
 import torch
@@ -9,12 +10,14 @@ from PIL import Image
 
 from shared.catalog import find_model
 from shared.domain.capabilities import fit_size
-from shared.domain.errors import CapabilityError, MediaError, OutOfMemory
+from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
-from shared.domain.residency import residency_key
+from shared.domain.precision import ResidencyKey
 from shared.domain.status import Phase
+from shared.planner import Shape
 from worker.demo.vocabulary import unknown_words
+from worker.generators.climb import Climb
 from worker.generators.interface import (
     GenerationContext,
     GenerationOptions,
@@ -22,10 +25,14 @@ from worker.generators.interface import (
     SilentContext,
 )
 from worker.generators.options import resolve_options
-from worker.pipelines.assemble import IMAGE_TO_IMAGE, assemble
+from worker.pipelines.assemble import starting_from_picture
 from worker.pipelines.decode import decode_latents
-from worker.pipelines.device import StepPacer, device_loss, free_cached_memory, is_out_of_memory
-from worker.pipelines.store import Pipeline, PipelineStore
+from worker.pipelines.device import StepPacer, device_loss
+from worker.pipelines.ladder import JobShape, Ladder
+from worker.pipelines.loader import LoadedPipeline, Pipeline
+from worker.pipelines.placement import Placement, Unmanaged
+from worker.pipelines.prompt_cache import PromptEmbeds, PromptKey
+from worker.pipelines.store import PipelineStore
 
 _MASK_THRESHOLD: Final = 128
 
@@ -35,14 +42,20 @@ class FluxLocalGenerator(ImageGeneratorInterface):
 
     def __init__(self, store: PipelineStore) -> None:
         self._store = store
+        self._expected: str | None = None
+        self._ladder = Ladder()
+
+    def expect(self, residency: str | None) -> None:
+        """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
+        self._expected = residency
 
     def warm(self, model: str) -> None:
-        """Load a model; see ``ImageGeneratorInterface.warm``."""
+        """Load a model and put it on the device; see ``ImageGeneratorInterface.warm``."""
         self._store.get(find_model(model))
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
-        return frozenset(map(residency_key, self._store.resident_models()))
+        return frozenset(map(str, self._store.resident_keys()))
 
     def generate(
         self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
@@ -57,64 +70,74 @@ class FluxLocalGenerator(ImageGeneratorInterface):
                 limit=None,
             )
         params = resolve_options(spec, prompt, options)
+        self._store.check(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
         context.on_phase(Phase.LOADING)
-        try:
-            with device_loss():
-                return self._load_and_run(spec, params, pictures, context)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
-        # Outside the except block, so that the traceback no longer holds the tensors.
-        free_cached_memory(self._store.device)
-        raise OutOfMemory(message, width=params.width, height=params.height)
+        with device_loss():
+            return self._load_and_run(spec, params, pictures, context)
 
     def _load_and_run(
-        self, spec: PipelineSpec, params: BaseParams, pictures: dict[str, Any], context: GenerationContext
+        self, spec: PipelineSpec, params: JobParams, pictures: dict[str, Any], context: GenerationContext
     ) -> list[Image.Image]:
-        pipeline = self._store.get(spec)
-        starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
-        runs = assemble(IMAGE_TO_IMAGE[spec.pipeline_class], pipeline) if starts_from_picture else pipeline
+        loaded = self._store.load(spec)
+        shape = _shape(params, pictures)
         try:
-            return self._run(spec, runs, params, pictures, context)
+            placement = self._store.place(loaded, params.precision, shape)
+            job = JobShape(ResidencyKey(spec.model, params.precision), shape)
+            climb = Climb(self._ladder, job, placement, context, self._store.device)
+            starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
+            runs = starting_from_picture(loaded) if starts_from_picture else loaded
+            return self._run(climb, runs, params, pictures)
         finally:
-            pipeline.maybe_free_model_hooks()
+            loaded.pipeline.maybe_free_model_hooks()
 
     def _run(
         self,
-        spec: PipelineSpec,
-        pipeline: Pipeline,
+        climb: Climb,
+        loaded: LoadedPipeline,
         params: BaseParams,
         pictures: dict[str, Any],
-        context: GenerationContext,
     ) -> list[Image.Image]:
+        spec, pipeline, placement, context = loaded.spec, loaded.pipeline, climb.placement, climb.context
         context.on_phase(Phase.ENCODING)
-        embeds = self._encode(spec, pipeline, params.prompt, context)
+        _warn_of_lost_words(spec, pipeline, params.prompt, context)
+        inputs = pictures | climb.until_it_fits(lambda: self._encode(loaded, placement, params))
+
+        def paint(index: int) -> Image.Image:
+            context.on_phase(Phase.DENOISING)
+            with placement.denoising():
+                if placement.has_room:
+                    self._store.prefetch(self._expected)
+                latents = self._denoise(spec, pipeline, params, index, inputs, context)
+            context.on_phase(Phase.DECODING)
+            with placement.decoding():
+                return decode_latents(pipeline, latents, params.width, params.height)
+
         images = []
         for index in range(params.num_images):
-            context.on_phase(Phase.DENOISING)
-            latents = self._denoise(spec, pipeline, params, index, pictures | embeds, context)
-            context.on_phase(Phase.DECODING)
-            image = decode_latents(pipeline, latents, params.width, params.height)
+            image = climb.until_it_fits(partial(paint, index))
             if spec.kind is JobKind.FILL:
                 image = Image.composite(image, pictures["image"], pictures["mask_image"])
             context.on_image(index, image)
             images.append(image)
+        climb.done()
         return images
 
-    @torch.no_grad()
-    def _encode(
-        self, spec: PipelineSpec, pipeline: Pipeline, prompt: str, context: GenerationContext
-    ) -> dict[str, Any]:
-        _warn_of_lost_words(spec, pipeline, prompt, context)
-        prompt_embeds, pooled, _ = pipeline.encode_prompt(
-            prompt=prompt,
-            prompt_2=None,
-            device=self._store.device.torch_device,
-            max_sequence_length=spec.max_sequence_length,
-        )
-        return {"prompt_embeds": prompt_embeds, "pooled_prompt_embeds": pooled}
+    def _encode(self, loaded: LoadedPipeline, placement: Placement | Unmanaged, params: BaseParams) -> dict[str, Any]:
+        device = self._store.device.torch_device
+        length = loaded.spec.max_sequence_length
+
+        @torch.no_grad()
+        def encode() -> PromptEmbeds:
+            with placement.encoding():
+                prompt_embeds, pooled, _ = loaded.pipeline.encode_prompt(
+                    prompt=params.prompt, prompt_2=None, device=device, max_sequence_length=length
+                )
+            return PromptEmbeds(prompt_embeds, pooled)
+
+        key = PromptKey(f"{loaded.encoders}:{params.precision}", length, params.prompt)
+        embeds = self._store.prompts.get(key, device, encode)
+        return {"prompt_embeds": embeds.prompt_embeds, "pooled_prompt_embeds": embeds.pooled_prompt_embeds}
 
     def _denoise(
         self,
@@ -149,6 +172,11 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         )
         latents: torch.Tensor = result[0]
         return latents
+
+
+def _shape(params: BaseParams, pictures: dict[str, Any]) -> Shape:
+    source = pictures.get("image")
+    return Shape(params.width * params.height, source.width * source.height if source else 0)
 
 
 def _prepare_pictures(spec: PipelineSpec, params: JobParams, options: GenerationOptions) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Final, Protocol, TypedDict, Unpack, cast
 
 from PIL import Image
 
+from shared.domain.acceleration import Acceleration
+from shared.domain.precision import Precision
 from shared.domain.prompt_config import PromptConfig
 from shared.domain.status import Phase
 
@@ -28,6 +30,7 @@ class GenerationOptions(TypedDict, total=False):
     seed: int
     """Seed of the first image; image ``i`` uses ``seed + i``."""
     num_images: int
+    precision: Precision
     negative_prompt: str
     sampler: str
     """One of ``shared.domain.samplers.SAMPLERS``."""
@@ -56,6 +59,9 @@ class GenerationContext(Protocol):
     def warn(self, message: str) -> None:
         """The caller should know this; it does not stop the work."""
 
+    def on_acceleration(self, acceleration: Acceleration) -> None:
+        """The pictures are made with this technique; it is named in the result."""
+
     def raise_if_cancelled(self) -> None:
         """Raise ``JobInterrupted`` when the work should stop."""
 
@@ -73,6 +79,9 @@ class SilentContext:
         """Ignore."""
 
     def warn(self, message: str) -> None:
+        """Ignore."""
+
+    def on_acceleration(self, acceleration: Acceleration) -> None:
         """Ignore."""
 
     def raise_if_cancelled(self) -> None:
@@ -127,3 +136,9 @@ class ImageGeneratorInterface(ABC):
     def resident(self) -> frozenset[str]:
         """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
         return frozenset()
+
+    def expect(self, residency: str | None) -> None:  # noqa: B027  # nobody has to implement a hint
+        """Hear what the next job probably needs: whoever can brings it while the current one computes.
+
+        A hint, called before ``generate``; nothing has to come of it.
+        """

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import diffusers
+
+from worker.pipelines.loader import LoadedPipeline
 
 IMAGE_TO_IMAGE: Final[Mapping[str, str]] = {
     "FluxPipeline": "FluxImg2ImgPipeline",
@@ -29,3 +32,8 @@ def assemble(pipeline_class: str, resident: Any, **parts: Any) -> Any:
     pipeline = chosen(**everything)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def starting_from_picture(loaded: LoadedPipeline, **parts: Any) -> LoadedPipeline:
+    """Return the same model as a pipeline that starts from a picture instead of noise."""
+    return replace(loaded, pipeline=assemble(IMAGE_TO_IMAGE[loaded.spec.pipeline_class], loaded.pipeline, **parts))

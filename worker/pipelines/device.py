@@ -1,18 +1,17 @@
-"""The only caller of ``torch.cuda``: which device, which dtype, how much memory, and pacing of steps."""
+"""The caller of ``torch.cuda``: which device, which dtype, how much memory, and pacing of steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 
 from shared.domain.errors import DeviceLost
-
-CUDA_RESERVE_BYTES: Final = 3 * 2**30
-"""Left free beside the weights: CUDA context, activations of 1024 x 1024, VAE decode (see the planner)."""
+from shared.domain.precision import Precision
+from worker.pipelines.cuda_memory import CudaMemory
+from worker.pipelines.device_memory import DeviceMemory, HostMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +23,16 @@ class Device:
     description: str
     total_bytes: int | None
     """Memory of the card in bytes; ``None`` on a CPU."""
+
+    @property
+    def kind(self) -> str:
+        """What people call it: CUDA or CPU."""
+        return "CUDA" if self.is_cuda else "CPU"
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The weight formats that can be loaded here; quantized ones are planned for, and not loaded yet."""
+        return (Precision.EXACT,)
 
     @property
     def is_cuda(self) -> bool:
@@ -58,6 +67,11 @@ def pick_device(wanted: str) -> Device:
     return Device(
         torch.device("cpu"), torch.float32, f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}", None
     )
+
+
+def device_memory(device: Device, pinnable_bytes: int) -> DeviceMemory:
+    """Return the way of weights to this device; at most ``pinnable_bytes`` of the host's memory are pinned for it."""
+    return CudaMemory(device.torch_device, pinnable_bytes) if device.is_cuda else HostMemory()
 
 
 class StepPacer:

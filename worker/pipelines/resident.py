@@ -25,7 +25,13 @@ def pipeline_store() -> PipelineStore:
 
 def make_store(settings: WorkerSettings) -> PipelineStore:
     """Return an empty store for these settings."""
-    return PipelineStore(Weights(), pick_device(settings.device), cpu_offload=settings.cpu_offload)
+    return PipelineStore(
+        Weights(),
+        pick_device(settings.device),
+        cpu_offload=settings.cpu_offload,
+        link_gb_per_second=settings.link_gb_per_second,
+        prompt_cache_bytes=settings.prompt_cache_bytes,
+    )
 
 
 def get_text_pipeline() -> FluxPipeline:

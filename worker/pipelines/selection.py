@@ -8,6 +8,7 @@ from shared.domain.params import JobKind
 from shared.domain.report import DefaultModel, ModelReport, WorkerReport
 from shared.settings import WorkerSettings
 from worker.pipelines.device import Device
+from worker.pipelines.planning import default_plan, precision_report
 from worker.pipelines.weights import Weights
 
 
@@ -17,10 +18,17 @@ def worker_report(settings: WorkerSettings, device: Device, weights: Weights) ->
     Raises:
       UnknownModel, CapabilityError: a ``FLUX_..._MODEL`` setting names a model that does not fit.
     """
+    defaults = default_models(settings, device, weights)
+    models = tuple(
+        weights.report(spec).model_copy(update={"precision": precision_report(spec, device, settings)})
+        for spec in CATALOG.values()
+    )
+    precision = precision_report(find_model(defaults[JobKind.GENERATE].model), device, settings).default
     return WorkerReport(
         device=device.description,
-        models=tuple(weights.report(spec) for spec in CATALOG.values()),
-        defaults=default_models(settings, device, weights),
+        models=models,
+        defaults=defaults,
+        plan=default_plan([default.model for default in defaults.values()], precision, device, settings),
     )
 
 

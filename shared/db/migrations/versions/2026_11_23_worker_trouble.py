@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_23_worker_trouble"
-down_revision = "2026_11_22_residency"
+down_revision = "2026_11_23_accelerations"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,73 @@
+"""`flux-image plan`: what would be resident on a card, what moves, what a switch costs, and why. Needs no GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Final
+
+from shared.catalog import find_model
+from shared.domain.errors import RequestError
+from shared.domain.precision import Precision
+from shared.planner import GIB, Budget, GpuSpec, ResidencyPlan, Transfer, Wanted, best_precision, plan
+from shared.planner.report import plan_report
+
+EXIT_DOES_NOT_FIT: Final = 1
+_GB: Final = 1e9
+
+
+def run_plan(
+    models: str, *, gpu_gib: float, host_gib: float | None, precision: str, link_gb_per_second: float, as_json: bool
+) -> int:
+    """Print a plan for comma-separated models; return 1 when there is none, with the reason."""
+    budget = Budget(
+        gpu_bytes=round(gpu_gib * GIB) if gpu_gib else None,
+        host_bytes=round(host_gib * GIB) if host_gib else host_memory_bytes(),
+        link_bytes_per_second=round(link_gb_per_second * _GB),
+    )
+    try:
+        specs = [find_model(name) for name in models.split(",")]
+        by_model = {spec.model: GpuSpec.of(spec) for spec in specs}
+        wanted = Wanted(
+            models=tuple(by_model),
+            precision=best_precision(by_model, budget, tuple(by_model))
+            if precision == "auto"
+            else Precision(precision),
+        )
+        made = plan(by_model, budget, wanted)
+    except RequestError as error:
+        print(json.dumps({"error": error.message}) if as_json else error.message, file=sys.stderr)
+        return EXIT_DOES_NOT_FIT
+    print(plan_report(made).model_dump_json() if as_json else to_text(made, budget))
+    return 0
+
+
+def host_memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def to_text(made: ResidencyPlan, budget: Budget) -> str:
+    """Return the plan for people."""
+    where = "host memory" if budget.gpu_bytes is None else f"{budget.gpu_bytes / GIB:g} GiB card"
+    sizes = made.sizes
+    lines = [
+        f"{where}: {made.peak_bytes / GIB:.1f} of {made.usable_bytes / GIB:.1f} usable GiB at the worst moment",
+        f"  warm       {', '.join(key.model for key in made.warm)} ({sizes.denoisers / GIB:.1f} GiB)",
+        f"  encoders   {sizes.encoders / GIB:.1f} GiB{'' if made.layout.encoders_resident else ', in turn'}"
+        f"; VAE {sizes.vaes / GIB:.1f}; working memory {sizes.working / GIB:.1f}; tables {sizes.table / GIB:.1f}",
+    ]
+    lines += [f"  moves      {_transfer_text(transfer)}" for transfer in made.transfers]
+    if made.encoders:
+        lines.append(f"  new prompt {made.encoders.bytes / _GB:.1f} GB, about {made.encoders.seconds:.2f} s")
+    if budget.gpu_bytes is not None:
+        rate = budget.link_bytes_per_second / _GB
+        lines.append(f"  host       {made.pinned_bytes / GIB:.1f} GiB pinned; times at {rate:g} GB/s, not measured")
+    return "\n".join((*lines, f"  why        {made.reason}"))
+
+
+def _transfer_text(transfer: Transfer) -> str:
+    source = "pinned memory" if transfer.pinned else "the ring"
+    size, seconds = transfer.bytes / _GB, transfer.seconds
+    return f"{transfer.key.model}: {size:.1f} GB from {source}, about {seconds:.2f} s before overlap"

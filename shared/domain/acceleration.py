@@ -1,0 +1,20 @@
+"""What made a job faster or smaller than the plain pipeline, named in its result so that nobody has to guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Acceleration:
+    """A named technique; ``lossless`` when it changes no bit of the latents in eager mode."""
+
+    name: str
+    lossless: bool
+
+
+MODULATION_TABLE: Final = Acceleration("modulation_table", lossless=True)
+WEIGHTS_8_BIT: Final = Acceleration("8_bit_weights", lossless=False)
+WEIGHTS_4_BIT: Final = Acceleration("4_bit_weights", lossless=False)
+TILED_DECODE: Final = Acceleration("tiled_decode", lossless=False)

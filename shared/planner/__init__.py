@@ -1,0 +1,24 @@
+"""The memory planner: pure arithmetic from sizes and budgets to a residency plan with a reason."""
+
+from shared.planner.budget import PCIE_4_BYTES_PER_SECOND, PCIE_5_BYTES_PER_SECOND, Budget
+from shared.planner.host import Transfer
+from shared.planner.layout import Layout, Shape
+from shared.planner.residency import DoesNotFit, ResidencyPlan, Wanted, best_precision, plan
+from shared.planner.sizes import GIB
+from shared.planner.specs import GpuSpec
+
+__all__ = [
+    "GIB",
+    "PCIE_4_BYTES_PER_SECOND",
+    "PCIE_5_BYTES_PER_SECOND",
+    "Budget",
+    "DoesNotFit",
+    "GpuSpec",
+    "Layout",
+    "ResidencyPlan",
+    "Shape",
+    "Transfer",
+    "Wanted",
+    "best_precision",
+    "plan",
+]

@@ -1,0 +1,165 @@
+"""From sizes and a budget to what stays on the card, what comes and what goes, with the reason in words.
+
+Pure: equal arguments give equal plans, and nothing is asked of any device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shared.domain.errors import CapabilityError
+from shared.domain.precision import BEST_FIRST, Precision, ResidencyKey
+from shared.planner.budget import Budget
+from shared.planner.host import Transfer, master_bytes, pinned_masters, transfer_of
+from shared.planner.layout import Layout, Shape, Sizes, layouts, sizes_of
+from shared.planner.sizes import GIB
+from shared.planner.specs import GpuSpec
+from shared.planner.words import explain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the card is for: models in order of need (the next job's first), and what is there already."""
+
+    models: Sequence[str]
+    precision: Precision
+    resident: Sequence[ResidencyKey] = ()
+    """What is on the card now, least recently used first."""
+    shape: Shape = field(default_factory=Shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResidencyPlan:
+    """The decision. ``keep`` and ``load`` together are what will be warm; sizes in bytes."""
+
+    precision: Precision
+    keep: tuple[ResidencyKey, ...]
+    load: tuple[ResidencyKey, ...]
+    evict: tuple[ResidencyKey, ...]
+    transfers: tuple[Transfer, ...]
+    """The wanted models that are brought in from host memory when their job comes; none on a CPU."""
+    encoders: Transfer | None
+    """What a new prompt costs where the encoders take turns with the model; else ``None``."""
+    layout: Layout
+    sizes: Sizes
+    usable_bytes: int
+    pinned_bytes: int
+    reason: str
+
+    @property
+    def warm(self) -> tuple[ResidencyKey, ...]:
+        """Everything that is on the card once the plan is carried out."""
+        return (*self.keep, *self.load)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes at the worst moment of a job."""
+        return self.sizes.peak(encoders_resident=self.layout.encoders_resident)
+
+
+class DoesNotFit(CapabilityError):
+    """Not even one model has room at this precision."""
+
+
+def plan(specs: Mapping[str, GpuSpec], budget: Budget, wanted: Wanted) -> ResidencyPlan:
+    """Decide what is resident.
+
+    ``specs`` holds every model that is wanted or resident, by name (``model+adapter`` for one with an adapter).
+    Wanted models have precedence in their order; resident ones that nobody wants stay while there is room, the
+    most recently used first.
+
+    Raises:
+      DoesNotFit: the first wanted model has no room, however the card is laid out.
+      CapabilityError: there is no card, and another precision than ``exact`` is wanted.
+      ValueError: nothing is wanted.
+    """
+    if not wanted.models:
+        raise ValueError("a plan needs at least one wanted model")
+    if budget.is_cpu and wanted.precision is not Precision.EXACT:
+        raise CapabilityError(
+            f"precision is {wanted.precision}; without a CUDA device only exact is possible.",
+            field="precision",
+            limit=Precision.EXACT.value,
+        )
+    asked = _keys(wanted.models, wanted.precision)
+    order = list(dict.fromkeys((*asked, *reversed(wanted.resident))))
+    by_key = {key: specs[_spec_name(key)] for key in order}
+    layout, sizes = _best_layout(order, by_key, budget, wanted)
+    warm = order[: layout.warm]
+    keep = tuple(key for key in wanted.resident if key in warm)
+    pinned = frozenset() if budget.is_cpu else pinned_masters(order, by_key, budget)
+    transfers = tuple(
+        transfer_of(key, by_key[key].own_bytes(key.precision, table=layout.modulation_table), budget, key in pinned)
+        for key in asked
+        if key not in warm and not budget.is_cpu
+    )
+    return ResidencyPlan(
+        precision=wanted.precision,
+        keep=keep,
+        load=tuple(key for key in warm if key not in keep),
+        evict=tuple(key for key in wanted.resident if key not in warm),
+        transfers=transfers,
+        encoders=None if layout.encoders_resident else _turn(order[0], sizes, budget, pinned),
+        layout=layout,
+        sizes=sizes,
+        usable_bytes=budget.usable_bytes,
+        pinned_bytes=master_bytes(pinned, by_key),
+        reason=explain(asked, warm, layout, budget, ring=not pinned.issuperset(order)),
+    )
+
+
+def best_precision(specs: Mapping[str, GpuSpec], budget: Budget, models: Sequence[str]) -> Precision:
+    """Return the best precision at which every one of ``models`` fits alone.
+
+    Raises:
+      DoesNotFit: none does.
+    """
+    if budget.is_cpu:
+        return Precision.EXACT
+    for precision in BEST_FIRST:
+        try:
+            for model in models:
+                plan(specs, budget, Wanted(models=(model,), precision=precision))
+        except DoesNotFit as error:
+            last = error
+        else:
+            return precision
+    raise last
+
+
+def _best_layout(
+    order: Sequence[ResidencyKey], by_key: Mapping[ResidencyKey, GpuSpec], budget: Budget, wanted: Wanted
+) -> tuple[Layout, Sizes]:
+    smallest = None
+    for layout in layouts(len(order), wanted.precision, budget):
+        sizes = sizes_of(order, by_key, layout, budget, wanted.shape)
+        peak = sizes.peak(encoders_resident=layout.encoders_resident)
+        if peak <= budget.usable_bytes:
+            return layout, sizes
+        smallest = min(peak, smallest or peak)
+    assert smallest is not None
+    raise DoesNotFit(
+        f"{order[0].model} at precision {wanted.precision} needs {smallest / GIB:.1f} GiB; "
+        f"there are {budget.usable_bytes / GIB:.1f} GiB. {_remedy(wanted.precision, budget)}",
+        field="precision",
+        limit=budget.usable_bytes,
+    )
+
+
+def _remedy(precision: Precision, budget: Budget) -> str:
+    lower = () if budget.is_cpu else BEST_FIRST[BEST_FIRST.index(precision) + 1 :]
+    return f"Try precision {' or '.join(lower)}, or a smaller image." if lower else "Try a smaller image."
+
+
+def _turn(key: ResidencyKey, sizes: Sizes, budget: Budget, pinned: Collection[ResidencyKey]) -> Transfer:
+    """Return the cost of a new prompt: the encoders come in, and the model comes back after them."""
+    return transfer_of(key, sizes.encoders + sizes.denoisers, budget, key in pinned)
+
+
+def _keys(models: Iterable[str], precision: Precision) -> list[ResidencyKey]:
+    return [ResidencyKey(model, precision, adapter or None) for model, _, adapter in (m.partition("+") for m in models)]
+
+
+def _spec_name(key: ResidencyKey) -> str:
+    return str(ResidencyKey(key.model, adapter=key.adapter))

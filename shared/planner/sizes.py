@@ -1,0 +1,63 @@
+"""How large things are on the card. Every figure has its source; none was measured on this project's machines yet.
+
+Weights: parameter counts (``shared.catalog``) times the bytes per weight of each format. The 8- and 4-bit figures are
+those of torchao's row-wise fp8 and of NF4 with blocks of 64, with embeddings and norms left in bfloat16.
+Working memory: differences between published peaks and weights at 1024 x 1024, batch 1, bfloat16. A transformer's
+forward: 22.64 GiB peak less 22.17 GiB of weights (Hugging Face's diffusers benchmarks, L40S). A whole pipeline with
+an untiled decode: 33.85 GiB less 31.44 (diffusers-torchao, H100). Both grow in proportion: attention is computed in
+blocks, and so is linear in tokens; a decode is linear in pixels. Tiled decode and text encoding: estimates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from shared.domain.precision import Precision
+
+GIB: Final = 2**30
+
+_REFERENCE_PIXELS: Final = 1024 * 1024
+_PIXELS_PER_TOKEN: Final = 16 * 16
+_TEXT_TOKENS: Final = 512
+_FORWARD_BYTES_PER_TOKEN: Final = round(0.47 * GIB / (_REFERENCE_PIXELS // _PIXELS_PER_TOKEN + _TEXT_TOKENS))
+_DECODE_BYTES_PER_PIXEL: Final = round(2.4 * GIB / _REFERENCE_PIXELS)
+_TILED_DECODE_BYTES: Final = round(0.8 * GIB)
+_ENCODE_BYTES_PER_TOKEN: Final = round(0.25 * GIB / _TEXT_TOKENS)
+
+MODULATION_TABLE_SHARE: Final = 0.07
+"""Of the modulation layers, 0.45 GB for FLUX.1: two tables (the running job's and the next one's) of 50 steps of 2.1 MB
+each, and two layers of 113 MB each, for the tables are computed from weights that pass over the card one by one."""
+
+_TRANSFORMER_SHARE: Final[Mapping[Precision, float]] = MappingProxyType(
+    {Precision.EXACT: 1.0, Precision.BALANCED: 0.503, Precision.COMPACT: 0.2852}
+)
+_TEXT_ENCODER_SHARE: Final[Mapping[Precision, float]] = MappingProxyType(
+    {Precision.EXACT: 1.0, Precision.BALANCED: 0.515, Precision.COMPACT: 0.3014}
+)
+
+
+def transformer_bytes(at_16_bits: int, precision: Precision) -> int:
+    """Return the bytes of a denoiser's weights that take ``at_16_bits`` bytes in bfloat16."""
+    return round(at_16_bits * _TRANSFORMER_SHARE[precision])
+
+
+def text_encoder_bytes(at_16_bits: int, precision: Precision) -> int:
+    """Return the bytes of the large text encoder's weights; the small ones are never quantized."""
+    return round(at_16_bits * _TEXT_ENCODER_SHARE[precision])
+
+
+def encode_bytes(text_tokens: int) -> int:
+    """Return what encoding a prompt needs beside the encoders."""
+    return text_tokens * _ENCODE_BYTES_PER_TOKEN
+
+
+def working_bytes(pixels: int, text_tokens: int, *, reference_pixels: int = 0, tiled: bool = False) -> int:
+    """Return what one image of ``pixels`` needs beside the weights, at the worst moment of denoising and decoding.
+
+    ``reference_pixels`` is the size of a picture that an edit attends to.
+    """
+    tokens = (pixels + reference_pixels) / _PIXELS_PER_TOKEN + text_tokens
+    decode = min(_TILED_DECODE_BYTES, pixels * _DECODE_BYTES_PER_PIXEL) if tiled else pixels * _DECODE_BYTES_PER_PIXEL
+    return max(round(tokens * _FORWARD_BYTES_PER_TOKEN), decode)

@@ -1,0 +1,71 @@
+"""What can be resident: a model's own weights, and the parts that it shares with its family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from shared.domain.model import PipelineSpec
+from shared.domain.params import JobKind
+from shared.domain.precision import Precision
+from shared.planner.sizes import MODULATION_TABLE_SHARE, text_encoder_bytes, transformer_bytes
+
+_LARGE_ENCODER: Final = "text_encoder_2"
+_ENCODERS: Final = ("text_encoder", _LARGE_ENCODER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSpec:
+    """One user of the card, in bytes at 16 bits per weight: a model, or a model with an adapter."""
+
+    model: str
+    group: str
+    """Models of one group share their encoders and their VAE."""
+    denoiser_bytes: int
+    modulation_bytes: int
+    large_encoder_bytes: int
+    small_encoder_bytes: int
+    vae_bytes: int
+    text_tokens: int
+    """Length of a prompt, padding included."""
+    adapter_bytes: int = 0
+    """Never quantized."""
+    attends_to_source: bool = False
+    """Whether each step also reads a picture's tokens (Kontext)."""
+
+    @classmethod
+    def of(cls, spec: PipelineSpec) -> Self:
+        """Return the sizes of a model of the catalog."""
+        sizes = spec.component_bytes
+        return cls(
+            model=spec.model,
+            group=spec.components_from,
+            denoiser_bytes=sum(size for name, size in sizes.items() if name not in (*_ENCODERS, "vae")),
+            modulation_bytes=spec.modulation_bytes,
+            large_encoder_bytes=sizes.get(_LARGE_ENCODER, 0),
+            small_encoder_bytes=sizes.get("text_encoder", 0),
+            vae_bytes=sizes.get("vae", 0),
+            text_tokens=spec.max_sequence_length,
+            attends_to_source=spec.kind is JobKind.EDIT,
+        )
+
+    def with_adapter(self, adapter_bytes: int) -> Self:
+        """Return the same model with an adapter beside its weights."""
+        return replace(self, adapter_bytes=adapter_bytes)
+
+    def own_bytes(self, precision: Precision, *, table: bool) -> int:
+        """Return what only this model needs on the card; with ``table``, without its modulation layers."""
+        weights = self.denoiser_bytes - (self.modulation_bytes if table else 0)
+        return transformer_bytes(weights, precision) + self.adapter_bytes
+
+    def table_bytes(self) -> int:
+        """Return what the modulation table takes instead."""
+        return round(MODULATION_TABLE_SHARE * self.modulation_bytes)
+
+    def encoder_bytes(self, precision: Precision) -> int:
+        """Return the text encoders of the group."""
+        return text_encoder_bytes(self.large_encoder_bytes, precision) + self.small_encoder_bytes
+
+    def master_bytes(self, precision: Precision) -> int:
+        """Return what the model's own weights take in host memory, modulation included."""
+        return self.own_bytes(precision, table=False)

@@ -1,0 +1,42 @@
+"""The reason of a plan, in words for the owner of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from shared.domain.precision import Precision, ResidencyKey
+from shared.planner.budget import Budget
+from shared.planner.layout import Layout
+
+_FORMATS: Final[Mapping[Precision, str]] = MappingProxyType(
+    {
+        Precision.EXACT: "the weights as published",
+        Precision.BALANCED: "8-bit weights",
+        Precision.COMPACT: "4-bit weights",
+    }
+)
+
+
+def explain(
+    asked: Sequence[ResidencyKey], warm: Collection[ResidencyKey], layout: Layout, budget: Budget, *, ring: bool
+) -> str:
+    """Return the plan's decisions, each as a clause."""
+    fitting = sum(key in warm for key in asked)
+    precision = asked[0].precision
+    clauses = [
+        f"{precision}: {_FORMATS[precision]}",
+        "every model stays warm" if fitting == len(asked) else f"{fitting} of {len(asked)} models fit at once",
+    ]
+    if budget.is_cpu:
+        return "; ".join((*clauses, "no card: everything is computed in host memory, in 32 bits"))
+    if layout.modulation_table:
+        clauses.append("a table per job replaces the modulation layers, to make room")
+    if layout.tiled_decode:
+        clauses.append("pictures are decoded in tiles, to make room; that changes pixels slightly")
+    if not layout.encoders_resident:
+        clauses.append("text encoders and model take turns: a prompt that is not cached pays for it")
+    if ring:
+        clauses.append("masters fill 75 % of the host's memory, the rest passes through a pinned ring")
+    return "; ".join(clauses)

@@ -1,0 +1,54 @@
+"""`flux-image plan` for cards that nobody here has."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["plan", *arguments])
+
+
+def test_it_says_what_is_warm_what_moves_what_it_costs_and_why():
+    # When a 32 GB card is asked about
+    result = run("--gpu-gib", "32", "--host-gib", "128", "--models", "schnell,kontext,fill", "--precision", "exact")
+    # Then every part of the plan is there, and that nothing was measured
+    assert result.exit_code == 0
+    assert "warm       schnell (16.1 GiB)" in result.output
+    assert "moves      kontext: 17.3 GB from pinned memory, about 0.69 s before overlap" in result.output
+    assert "not measured" in result.output
+    assert "why        exact: the weights as published; 1 of 3 models fit at once; a table per job" in result.output
+
+
+def test_a_faster_link_makes_the_switch_cheaper():
+    made = [
+        json.loads(run("--gpu-gib", "32", "--host-gib", "128", "--link-gb-per-second", rate, "--json").output)
+        for rate in ("25", "50")
+    ]
+    assert made[0]["transfers"][0]["seconds"] == pytest.approx(2 * made[1]["transfers"][0]["seconds"], rel=0.01)
+    assert made[0]["transfers"][0]["residency"] == "kontext"
+
+
+def test_without_a_precision_the_best_one_that_fits_is_chosen():
+    assert json.loads(run("--gpu-gib", "16", "--json").output)["precision"] == "balanced"
+
+
+def test_a_plan_that_cannot_be_is_an_error_with_a_remedy():
+    result = run("--gpu-gib", "12", "--precision", "exact")
+    assert result.exit_code == 1
+    assert "Try precision balanced or compact" in result.stderr
+
+
+def test_an_unknown_model_is_named():
+    result = run("--gpu-gib", "12", "--models", "sdxl-turbo")
+    assert result.exit_code == 1
+    assert "no model 'sdxl-turbo'" in result.stderr
+
+
+def test_no_card_is_a_plan_too():
+    result = run("--gpu-gib", "0", "--models", "demo")
+    assert result.exit_code == 0
+    assert "host memory" in result.output

@@ -1,0 +1,189 @@
+"""The memory planner: the cards people have, and properties that hold for any."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.catalog import CATALOG
+from shared.domain.errors import CapabilityError
+from shared.domain.precision import BEST_FIRST, Precision, ResidencyKey
+from shared.planner import (
+    GIB,
+    PCIE_5_BYTES_PER_SECOND,
+    Budget,
+    DoesNotFit,
+    GpuSpec,
+    Shape,
+    Wanted,
+    best_precision,
+    plan,
+)
+
+SPECS = {model: GpuSpec.of(spec) for model, spec in CATALOG.items()}
+FLUX = ("schnell", "kontext", "fill", "dev")
+
+
+def card(gib, host_gib=128):
+    return Budget(
+        gpu_bytes=None if gib is None else round(gib * GIB),
+        host_bytes=round(host_gib * GIB),
+        link_bytes_per_second=PCIE_5_BYTES_PER_SECOND,
+    )
+
+
+def planned(gib, precision, models=FLUX, resident=(), host_gib=128, **shape):
+    wanted = Wanted(models=models, precision=precision, resident=resident, shape=Shape(**shape))
+    return plan(SPECS, card(gib, host_gib), wanted)
+
+
+class TestCardsPeopleHave:
+    @pytest.mark.parametrize(
+        ("gib", "precision", "warm", "table", "tiled", "encoders_resident"),
+        [
+            (12, "balanced", 1, True, False, False),
+            (12, "compact", 1, True, False, True),
+            (14, "compact", 1, False, False, True),
+            (16, "balanced", 1, True, True, True),
+            (16, "compact", 2, True, False, True),
+            (24, "exact", 1, True, False, False),
+            (24, "balanced", 2, True, True, True),
+            (24, "compact", 4, True, True, True),
+            (32, "exact", 1, True, False, True),
+            (32, "balanced", 3, True, True, True),
+            (32, "compact", 4, False, False, True),
+            (48, "exact", 2, True, False, True),
+            (48, "balanced", 4, True, False, True),
+            (80, "exact", 4, True, False, True),
+            (80, "balanced", 4, False, False, True),
+            (141, "exact", 4, False, False, True),
+            (None, "exact", 1, False, False, True),
+        ],
+    )
+    def test_the_four_flux_models(self, gib, precision, warm, table, tiled, encoders_resident):
+        # Given a card and four models, when they are planned for
+        made = planned(gib, Precision(precision))
+        # Then as many are warm as in the tables this was derived from, the first ones wanted
+        assert [key.model for key in made.warm] == list(FLUX[:warm])
+        assert made.layout.modulation_table is table
+        assert made.layout.tiled_decode is tiled
+        assert made.layout.encoders_resident is encoders_resident
+        assert [transfer.key.model for transfer in made.transfers] == ([] if gib is None else list(FLUX[warm:]))
+
+    @pytest.mark.parametrize(("gib", "expected"), [(12, "balanced"), (16, "balanced"), (24, "exact"), (141, "exact")])
+    def test_the_best_precision_is_the_one_at_which_each_model_fits_alone(self, gib, expected):
+        assert best_precision(SPECS, card(gib), FLUX) == expected
+
+    def test_a_switch_costs_what_the_link_takes(self):
+        made = planned(32, Precision.EXACT, ("schnell", "dev"))
+        # 17.3 GB without the modulation layers, at 50 GB/s
+        assert made.transfers[0].bytes == pytest.approx(17.31e9, rel=0.001)
+        assert made.transfers[0].seconds == pytest.approx(0.346, abs=0.001)
+
+    def test_a_small_host_sends_the_rest_through_the_ring(self):
+        made = planned(32, Precision.EXACT, ("schnell", "dev", "fill"), host_gib=64)
+        assert [transfer.pinned for transfer in made.transfers] == [False, False]
+        assert made.pinned_bytes <= 0.75 * 64 * GIB
+        assert made.transfers[0].seconds > 0.346
+        assert "pinned ring" in made.reason
+
+    def test_a_card_that_is_too_small_is_told_what_would_fit(self):
+        with pytest.raises(
+            DoesNotFit, match=r"needs 1[89]\.\d GiB; there are 15\.2 GiB.*balanced or compact"
+        ) as refused:
+            planned(16, Precision.EXACT)
+        assert refused.value.details["field"] == "precision"
+
+    def test_a_machine_without_a_card_computes_exactly_or_not_at_all(self):
+        with pytest.raises(CapabilityError, match="only exact is possible"):
+            planned(None, Precision.BALANCED, ("demo",))
+        assert planned(None, Precision.EXACT, ("demo", "demo-fill")).reason.startswith(
+            "exact: the weights as published"
+        )
+
+    def test_a_larger_picture_takes_room_from_warm_models(self):
+        assert len(planned(48, Precision.EXACT, pixels=2048 * 2048).warm) < len(planned(48, Precision.EXACT).warm)
+
+    def test_an_adapter_is_a_user_of_the_card_with_bytes_and_a_key_of_its_own(self):
+        # Given a model twice, once with an adapter of 2 GB
+        specs = {**SPECS, "dev+ip-adapter": SPECS["dev"].with_adapter(2_000_000_000)}
+        made = plan(specs, card(80), Wanted(models=("dev", "dev+ip-adapter"), precision=Precision.EXACT))
+        # Then both are planned for, under different keys
+        assert made.warm == (ResidencyKey("dev"), ResidencyKey("dev", adapter="ip-adapter"))
+        assert str(made.warm[1]) == "dev+ip-adapter"
+
+    def test_what_is_there_stays_and_the_least_recently_used_goes(self):
+        # Given a card for two, and two models on it
+        resident = (ResidencyKey("fill"), ResidencyKey("dev"))
+        made = planned(48, Precision.EXACT, ("schnell",), resident)
+        # When a third is wanted, then the one used last stays
+        assert (made.keep, made.load, made.evict) == (
+            (ResidencyKey("dev"),), (ResidencyKey("schnell"),), (ResidencyKey("fill"),),
+        )  # fmt: skip
+
+
+MODEL_NAMES = st.lists(st.sampled_from((*FLUX, "demo", "demo-kontext")), min_size=1, max_size=5, unique=True)
+KEYS = st.lists(st.builds(ResidencyKey, st.sampled_from(FLUX), st.sampled_from(BEST_FIRST)), max_size=5, unique=True)
+CASES = st.builds(
+    Wanted,
+    models=MODEL_NAMES.map(tuple),
+    precision=st.sampled_from(BEST_FIRST),
+    resident=KEYS.map(tuple),
+    shape=st.builds(Shape, st.sampled_from((256 * 256, 1024 * 1024, 2048 * 2048))),
+)
+CARDS = st.builds(card, st.floats(2, 200), st.floats(8, 512))
+
+
+def attempt(budget, wanted):
+    try:
+        return plan(SPECS, budget, wanted)
+    except DoesNotFit:
+        return None
+
+
+class TestProperties:
+    @given(CARDS, CASES)
+    def test_never_over_budget(self, budget, wanted):
+        made = attempt(budget, wanted)
+        if made is not None:
+            assert made.peak_bytes <= budget.usable_bytes
+            assert made.pinned_bytes <= budget.pinnable_bytes
+
+    @given(CARDS, CASES)
+    def test_deterministic(self, budget, wanted):
+        assert attempt(budget, wanted) == attempt(budget, wanted)
+
+    @given(CARDS, CASES)
+    def test_every_key_is_accounted_for_once_and_the_job_s_own_model_is_warm(self, budget, wanted):
+        made = attempt(budget, wanted)
+        if made is not None:
+            assert wanted.models[0] in [key.model for key in made.warm]
+            assert {*made.keep, *made.evict} == set(wanted.resident)
+            groups = (made.keep, made.load, made.evict)
+            assert all(not set(a) & set(b) for a, b in itertools.combinations(groups, 2))
+
+    @given(CASES, st.lists(st.floats(2, 200), min_size=2, max_size=2))
+    def test_more_memory_never_evicts_more_and_never_keeps_less(self, wanted, sizes):
+        small, large = (attempt(card(gib), wanted) for gib in sorted(sizes))
+        if small is not None:
+            assert large is not None
+            assert set(large.evict) <= set(small.evict)
+            assert set(small.warm) <= set(large.warm)
+            assert large.layout.encoders_resident >= small.layout.encoders_resident
+
+    @given(MODEL_NAMES, st.lists(st.floats(2, 200), min_size=2, max_size=2))
+    def test_more_memory_never_lowers_the_precision(self, models, sizes):
+        ranks = []
+        for gib in sorted(sizes):
+            try:
+                ranks.append(BEST_FIRST.index(best_precision(SPECS, card(gib), models)))
+            except DoesNotFit:
+                ranks.append(len(BEST_FIRST))
+        assert ranks[0] >= ranks[1]
+
+    @given(CASES, st.lists(st.floats(1, 512), min_size=2, max_size=2))
+    def test_more_host_memory_never_pins_less(self, wanted, sizes):
+        made = [attempt(card(80, host_gib), wanted) for host_gib in sorted(sizes)]
+        if None not in made:
+            assert made[0].pinned_bytes <= made[1].pinned_bytes

@@ -1,0 +1,102 @@
+"""From weights on disk to diffusers pipelines in host memory; equal components are loaded once and shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import diffusers
+import structlog
+import transformers
+from diffusers import AutoencoderKL
+
+from shared.catalog import CATALOG
+from shared.domain.errors import ModelUnavailable
+from shared.domain.model import PipelineSpec
+from worker.pipelines.device import Device
+from worker.pipelines.digests import component_digest
+from worker.pipelines.weights import Weights
+
+log = structlog.get_logger(__name__)
+
+Pipeline = Any
+"""A diffusers FLUX pipeline; diffusers' classes carry no types."""
+
+_SHARED_CLASSES: Final[Mapping[str, Any]] = {
+    "text_encoder": transformers.CLIPTextModel,
+    "text_encoder_2": transformers.T5EncoderModel,
+    "tokenizer": transformers.CLIPTokenizer,
+    "tokenizer_2": transformers.T5Tokenizer,
+    "vae": AutoencoderKL,
+}
+ENCODERS: Final = ("text_encoder", "text_encoder_2")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPipeline:
+    """A pipeline, and the digest of each component that it may share with others."""
+
+    spec: PipelineSpec
+    pipeline: Pipeline
+    digests: Mapping[str, str]
+
+    @property
+    def encoders(self) -> str:
+        """What prompt embeddings depend on, as a text."""
+        return "+".join(self.digests[name] for name in (*ENCODERS, "tokenizer", "tokenizer_2"))
+
+
+class Loader:
+    """Remembers every shared component by its content, so that a model with other weights gets its own."""
+
+    def __init__(self, weights: Weights, device: Device) -> None:
+        self._weights = weights
+        self._device = device
+        self._components: dict[tuple[str, str], Any] = {}
+
+    def load(self, spec: PipelineSpec) -> LoadedPipeline:
+        """Return a new pipeline in host memory.
+
+        Raises:
+          ModelUnavailable: the weights are missing or cannot be read.
+        """
+        folder = self._weights.folder(spec)
+        log.info("loading", action="load_model", model=spec.model, folder=str(folder))
+        try:
+            digests = {name: component_digest(self._source(spec, folder, name)) for name in _SHARED_CLASSES}
+            shared = {name: self._component(name, digests[name], spec, folder) for name in _SHARED_CLASSES}
+            pipeline = getattr(diffusers, spec.pipeline_class).from_pretrained(
+                folder, dtype=self._device.dtype, use_safetensors=True, local_files_only=True, **shared
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            log.exception("loading failed", action="load_failed", model=spec.model)
+            raise ModelUnavailable(
+                f"{spec.title} could not be loaded from {folder}: {error}", model=spec.model
+            ) from error
+        pipeline.set_progress_bar_config(disable=True)
+        return LoadedPipeline(spec, pipeline, digests)
+
+    def _component(self, name: str, digest: str, spec: PipelineSpec, folder: Path) -> Any:
+        if (name, digest) not in self._components:
+            if any(known == name for known, _ in self._components):
+                log.info("not shared: other weights", action="load_component", model=spec.model, component=name)
+            self._components[name, digest] = self._read(_SHARED_CLASSES[name], self._source(spec, folder, name))
+        return self._components[name, digest]
+
+    def _read(self, component: Any, folder: Path) -> Any:
+        if hasattr(component, "parameters"):
+            return component.from_pretrained(folder, dtype=self._device.dtype, use_safetensors=True).eval()
+        return component.from_pretrained(folder)
+
+    def _source(self, spec: PipelineSpec, folder: Path, name: str) -> Path:
+        """Return the folder of a component: the model's own, else that of another model of its group."""
+        if (folder / name).is_dir():
+            return folder / name
+        for other in CATALOG.values():
+            if other.components_from == spec.components_from:
+                found = self._weights.folder(other) / name
+                if found.is_dir():
+                    return found
+        raise ModelUnavailable(f"No model of {spec.title}'s family has a {name}.", model=spec.model)

@@ -1,0 +1,89 @@
+"""What the memory planner says about this machine: at which precision each model runs, and what is resident."""
+
+from __future__ import annotations
+
+import os
+
+import structlog
+
+from shared.catalog import CATALOG
+from shared.domain.errors import CapabilityError
+from shared.domain.model import PipelineSpec
+from shared.domain.precision import BEST_FIRST, Precision
+from shared.domain.report import PlanReport, PrecisionReport
+from shared.planner import Budget, GpuSpec, Shape, Wanted, plan
+from shared.planner.report import plan_report
+from shared.settings import WorkerSettings
+from worker.pipelines.device import Device
+
+log = structlog.get_logger(__name__)
+
+GPU_SPECS = {spec.model: GpuSpec.of(spec) for spec in CATALOG.values()}
+
+
+def machine_budget(device: Device, link_gb_per_second: float) -> Budget:
+    """Return what this machine offers."""
+    return Budget(
+        gpu_bytes=device.total_bytes,
+        host_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        link_bytes_per_second=round(link_gb_per_second * 1e9),
+    )
+
+
+def refusals(spec: PipelineSpec, device: Device, budget: Budget, side: int | None = None) -> dict[Precision, str]:
+    """Return, for each precision at which a model cannot make a square of ``side`` pixels here, why.
+
+    Without ``side`` it is the model's smallest, so that what is refused is impossible.
+    """
+    shape = Shape((side or spec.limits.min_side) ** 2, (side or spec.limits.min_side) ** 2)
+    return {precision: why for precision in Precision if (why := _refusal(spec, precision, budget, device, shape))}
+
+
+def precision_report(spec: PipelineSpec, device: Device, settings: WorkerSettings) -> PrecisionReport:
+    """Return the precision a job gets that names none, why, and why others are refused.
+
+    Where exact does not fit, it is left to diffusers' model offload, unless the settings forbid that.
+    """
+    budget = machine_budget(device, settings.link_gb_per_second)
+    refused = refusals(spec, device, budget)
+    too_large = refusals(spec, device, budget, spec.native_side)
+    possible = [precision for precision in BEST_FIRST if precision not in too_large]
+    if not possible and device.is_cuda and settings.cpu_offload != "off":
+        refused.pop(Precision.EXACT, None)
+        reason = f"diffusers' model offload: {too_large[Precision.EXACT]}"
+        return PrecisionReport(default=Precision.EXACT, reason=reason, refused=refused)
+    best = possible[0] if possible else Precision.EXACT
+    if settings.precision == "auto":
+        return PrecisionReport(default=best, reason="the best that fits this device", refused=refused)
+    wanted = Precision(settings.precision)
+    if wanted in refused:
+        reason = f"FLUX_PRECISION={wanted} is not possible: {refused[wanted]}"
+        return PrecisionReport(default=best, reason=reason, refused=refused)
+    return PrecisionReport(default=wanted, reason="FLUX_PRECISION is set", refused=refused)
+
+
+def default_plan(
+    models: list[str], precision: Precision, device: Device, settings: WorkerSettings
+) -> PlanReport | None:
+    """Return the plan for the default models, for the owner to read; ``None`` when there is none."""
+    try:
+        made = plan(
+            GPU_SPECS,
+            machine_budget(device, settings.link_gb_per_second),
+            Wanted(models=models, precision=precision),
+        )
+    except CapabilityError as error:
+        log.warning("no residency plan", action="plan", reason=error.message)
+        return None
+    log.info("residency plan", action="plan", reason=made.reason, warm=[str(key) for key in made.warm])
+    return plan_report(made)
+
+
+def _refusal(spec: PipelineSpec, precision: Precision, budget: Budget, device: Device, shape: Shape) -> str | None:
+    if precision not in device.precisions:
+        return f"precision is {precision}; on this device ({device.kind}) only {' or '.join(device.precisions)} works."
+    try:
+        plan(GPU_SPECS, budget, Wanted(models=(spec.model,), precision=precision, shape=shape))
+    except CapabilityError as error:
+        return error.message
+    return None
