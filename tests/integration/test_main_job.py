@@ -46,6 +46,8 @@ class TestGenerate:
             "width": 256,
             "height": 256,
             "seed": 7,
+            "precision": "exact",
+            "output_format": "png",
             "model": "demo",
         }
         assert image.text["parameters"].startswith("a red circle on a blue background\nSteps: 4, Sampler: Euler")
