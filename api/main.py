@@ -89,7 +89,7 @@ def _lifespan(
         storage = LocalMediaStorage(settings.media_dir)
         queue_repository, queries = QueueRepository(database, clock), JobQueries(repository, channel, storage)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
-        generators = GeneratorService(model_service, Availability(workers, queue_repository, outside, clock), outside)
+        generators = GeneratorService(model_service, Availability(workers, queue_repository, outside), outside)
         app.state.services = Services(
             settings=settings,
             submission=SubmissionService(repository, generators, storage, doorbell, settings.max_queued_jobs),
@@ -100,14 +100,14 @@ def _lifespan(
             models=model_service,
             generators=generators,
             grid=GridService(storage),
-            health=HealthService(database, channel, workers, uses_network=outside.uses_network, clock=clock),
+            health=HealthService(database, channel, workers, clock=clock, uses_network=outside.uses_network),
             storage=storage,
         )
         reconciler = Reconciler(
             claims,
             SilentWorkers(claims, workers, settings.gpu_lock_path),
             queue_repository,
-            StrandedLanes(StrandedRepository(database, clock), workers, doorbell, clock),
+            StrandedLanes(StrandedRepository(database), workers, doorbell),
             broker,
             doorbell,
             settings.reconcile_interval_seconds,

@@ -94,6 +94,11 @@ class RunWatch:
             return None
         return f"a denoising step took {took:.1f} s; {usual:.2g} s is usual for this model and size"
 
+    def on_wait(self) -> None:
+        """Another server has the work; this process only has to keep asking, and steps there say nothing of here."""
+        self._last_step_at = None
+        self._watch.expect("waiting for another server", self._budgets.phase_seconds)
+
     @contextmanager
     def saving(self) -> Iterator[None]:
         """One picture is encoded and written, beside whatever else the run does."""

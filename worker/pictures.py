@@ -16,13 +16,14 @@ from worker.pipelines.encode import encode
 
 
 def store_picture(storage: MediaStorage, job: Job, claim: Claim, index: int, image: Image.Image) -> JobImage:
-    """Encode image ``index`` of a job's current leg and write it under a key of this attempt alone.
+    """Encode image ``index`` of a job's current leg in the format it asked for; write it under a key of this attempt.
 
     Raises:
       StorageFailed: it could not be written; nothing is left under the key.
     """
-    leg, output_format = job.route.current, job.params.output_format
+    leg = job.route.current
     index, seed = leg.first + index, job.leg_params.seed + index
+    output_format = job.params.output_format
     data = encode(image, _parameters(job, seed), output_format)
     key = f"{job.id}/{claim.attempt}-{index}{output_format.suffix}"
     try:

@@ -57,6 +57,8 @@ class JobRun:
         self._started = time.monotonic()
         self._phase = Phase.LOADING
         self._phase_began = self._started
+        self._step = 0
+        self._total_steps: int | None = None
         self._load_seconds = 0.0
         self._writes: list[Future[JobImage]] = []
 
@@ -80,8 +82,9 @@ class JobRun:
         self.raise_if_cancelled()
 
     def on_queue(self, position: int, eta_seconds: float | None) -> None:
-        """Report the place in a Space's queue, and hear whether somebody wants the job to stop."""
-        self._report(0, remote_position=position, remote_eta_seconds=eta_seconds)
+        """Report the place in another server's queue, and hear whether somebody wants the job to stop."""
+        self._watch.on_wait()
+        self._report(self._step, self._total_steps, remote_position=position, remote_eta_seconds=eta_seconds)
         self.raise_if_cancelled()
 
     def on_image(self, index: int, image: Image.Image) -> None:
@@ -180,6 +183,7 @@ class JobRun:
         remote_position: int | None = None,
         remote_eta_seconds: float | None = None,
     ) -> None:
+        self._step, self._total_steps = step, total_steps
         progress = Progress(
             attempt=self.claim.attempt,
             phase=self._phase,

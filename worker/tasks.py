@@ -25,17 +25,7 @@ log = structlog.get_logger(__name__)
 _RESTART_PAUSE_SECONDS: Final = 2.0
 
 
-MakeWorker = Callable[[WorkerSettings, MakeGenerator, Shutdown], GpuWorker]
-
-
-def preload_gpu_stack(settings: WorkerSettings) -> None:
-    """Check the models that the settings name, and import torch in the parent.
-
-    Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
-    """
-    selection = importlib.import_module("worker.pipelines.selection")
-    importlib.import_module("worker.generators.flux_local")
-    selection.check_settings(settings)
+MakeGpuWorker = Callable[[WorkerSettings, MakeGenerator, Shutdown], GpuWorker]
 
 
 class LaneWorker(Protocol):
@@ -114,6 +104,16 @@ class LaneProcess(ABC):
         configure_logging(self._settings.log_level, as_json=self._settings.log_json)
 
 
+def preload_gpu_stack(settings: WorkerSettings) -> None:
+    """Check the models that the settings name, and import torch in the parent.
+
+    Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
+    """
+    selection = importlib.import_module("worker.pipelines.selection")
+    importlib.import_module("worker.generators.flux_local")
+    selection.check_settings(settings)
+
+
 class WorkerProcess(LaneProcess):
     """The GPU's lane: one child, which owns the card."""
 
@@ -123,7 +123,7 @@ class WorkerProcess(LaneProcess):
         make_generator: MakeGenerator,
         *,
         preload: Callable[[WorkerSettings], None] = preload_gpu_stack,
-        make_worker: MakeWorker = GpuWorker,
+        make_worker: MakeGpuWorker = GpuWorker,
     ) -> None:
         super().__init__(settings)
         self._make_generator = make_generator
@@ -134,6 +134,7 @@ class WorkerProcess(LaneProcess):
         return self._make_gpu_worker(self._settings, self._make_generator, self._shutdown)
 
     def _check_start(self) -> None:
+        """Find what no respawn can mend before there is a child, and import torch once for all children."""
         self._preload(self._settings)
         check_database(self._settings)
 

@@ -11,4 +11,4 @@ from tests.chaos.clock import jumping_clock
 
 def make_app() -> FastAPI:
     settings = ApiSettings()
-    return create_app(settings, jumping_clock(settings.data_dir))
+    return create_app(settings, clock=jumping_clock(settings.data_dir))

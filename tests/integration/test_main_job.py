@@ -46,6 +46,8 @@ class TestGenerate:
             "width": 256,
             "height": 256,
             "seed": 7,
+            "precision": "exact",
+            "output_format": "png",
             "model": "demo",
             "generator": "local",
         }

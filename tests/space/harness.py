@@ -1,6 +1,7 @@
 """Starts the Spaces in a process of their own, as they would run on another machine."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,15 @@ class SpaceServer:
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()
+
+    @contextmanager
+    def frozen(self):
+        """While entered, connections are kept and nothing is answered."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def log(self):
         return httpx2.get(f"{self.url}/log", timeout=30).json()

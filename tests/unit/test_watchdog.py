@@ -121,3 +121,18 @@ def test_short_steps_are_never_slow(monkeypatch):
     steps = Steps(monkeypatch)
     steps.run.on_phase(Phase.DENOISING)
     assert [steps.step(seconds) for seconds in [0.01] * 8 + [0.9]] == [None] * 9
+
+
+def test_waiting_for_another_server_is_progress_and_says_nothing_of_the_steps_here(monkeypatch):
+    # Given a job whose steps are made elsewhere
+    times = StepTimes()
+    steps = Steps(monkeypatch, times=times)
+    steps.run.on_phase(Phase.DENOISING)
+    for _ in range(8):
+        steps.step(0)
+        # When the other side is silent for minutes, while this side keeps asking
+        steps.now += 200
+        steps.run.on_wait()
+        # Then the time starts anew
+        assert steps.watch.deadline == steps.now + 120
+    assert times.median(("demo", 256, 256)) is None

@@ -54,7 +54,10 @@ class GenerationContext(Protocol):
         """Denoising step ``step`` of ``total_steps`` (1-based) of the current image is done."""
 
     def on_queue(self, position: int, eta_seconds: float | None) -> None:
-        """The current image waits in another server's queue: ``position`` go first (0: it is next)."""
+        """The current image is on another server, where ``position`` others go first (0: it is next, or made now).
+
+        Reported again and again, as a sign of life between two steps.
+        """
 
     def on_image(self, index: int, image: Image.Image) -> None:
         """Image ``index`` (0-based) is finished, its pixels on the host; it is saved while the work goes on."""

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import threading
 from contextlib import suppress
+from subprocess import PIPE
 
 import pytest
 
@@ -112,21 +113,26 @@ class TestCancel:
             generator.connect(StoppedContext())
 
     def test_a_hung_space_does_not_hold_up_the_end_of_the_process(self, spaces):
+        # Given a process whose job is at work on a Space
         script = f"""
             from tests.space.contexts import RecordingContext, stop
             from worker.generators.flux_client import FluxImageGenerator
-            context = RecordingContext(at={{"denoising": stop}})
-            try:
-                FluxImageGenerator("{spaces.url}/schnell").generate_image("wait: for ever", context=context)
-            finally:
-                print("left", flush=True)
+            def stop_when_told():
+                print("works", flush=True)
+                input()
+                stop()
+            context = RecordingContext(at={{"denoising": stop_when_told}})
+            FluxImageGenerator("{spaces.url}/schnell").generate_image("wait: for ever", context=context)
         """
-        # The gate opens by itself after 60 s; a process that waited for its threads would be there until then
-        ended = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, capture_output=True, text=True, timeout=50
-        )
-        assert ended.stdout == "left\n"
-        assert ended.stderr.rstrip().endswith("JobInterrupted: user_request")
+        with subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True
+        ) as process:
+            assert process.stdout.readline() == "works\n"
+            # When the Space hangs and the job is cancelled
+            with spaces.frozen():
+                _, errors = process.communicate("\n", timeout=40)
+        # Then the process ends long before the last of its connections gives up, after 60 s
+        assert errors.rstrip().endswith("JobInterrupted: user_request")
 
 
 class StoppedContext(RecordingContext):

@@ -3,7 +3,8 @@
 import pytest
 
 from shared.domain.errors import CapabilityError
-from worker.generators.flux_client.signature import choose_endpoint, read_endpoints
+from worker.generators.flux_client.choice import choose_endpoint
+from worker.generators.flux_client.signature import read_endpoints
 
 
 def described(**parameters):

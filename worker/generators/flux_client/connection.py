@@ -34,9 +34,7 @@ class _Client(Client):  # type: ignore[misc]  # gradio_client has no types
 
     def _get_api_info(self) -> Any:
         if self.protocol not in _PROTOCOLS:
-            raise RemoteRefused(
-                f"{self.src} runs Gradio {self.app_version}, which is too old; 4.13 or newer is needed."
-            )
+            raise RemoteRefused(f"{self.src} runs Gradio {self.app_version}, which is too old for this server.")
         return super()._get_api_info()
 
 

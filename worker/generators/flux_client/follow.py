@@ -13,7 +13,7 @@ _WORKING: Final = frozenset({Status.PROCESSING, Status.PROGRESS, Status.ITERATIN
 
 
 class Follower:
-    """Passes on what one call's status says, again at every poll: each report also asks whether to go on."""
+    """Passes on what one call's status says, something at every poll: each report also asks whether to go on."""
 
     def __init__(self, context: GenerationContext, total_steps: int) -> None:
         self._context = context
@@ -25,12 +25,14 @@ class Follower:
         """Report the latest status; ``outputs`` previews have come so far, from a Space that sends some."""
         if status.code in _WORKING:
             self.works()
+        step = None
         if status.progress_data:
-            self._step = _steps(status.progress_data[-1], self._total_steps) or self._step
+            step = _steps(status.progress_data[-1], self._total_steps)
         elif outputs and status.code is Status.ITERATING:
-            self._step = (min(outputs, self._total_steps), self._total_steps)
-        if self._step is not None:
-            self._context.on_step(*self._step)
+            step = (min(outputs, self._total_steps), self._total_steps)
+        if step is not None and step != self._step:
+            self._step = step
+            self._context.on_step(*step)
         elif self._works or status.rank is not None:
             self._context.on_queue(0 if self._works else status.rank or 0, status.eta)
         else:

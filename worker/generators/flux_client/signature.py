@@ -7,7 +7,7 @@ format is that of ``gradio_client.Client.view_api(return_format="dict")``.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
@@ -34,7 +34,6 @@ _FIXED: Final[Mapping[str, tuple[Any, tuple[str, ...]]]] = MappingProxyType(
         "num_images": (1, ("num_images", "num_images_per_prompt", "num_outputs", "batch_size")),
     }
 )
-_PREFERRED: Final = "/infer"
 _RANGE: Final = re.compile(r"between (-?[\d.]+(?:e[+-]?\d+)?) and (-?[\d.]+(?:e[+-]?\d+)?)")
 
 
@@ -120,33 +119,6 @@ def read_endpoints(api: Mapping[str, Any]) -> list[Endpoint]:
     ]
 
 
-def choose_endpoint(endpoints: Sequence[Endpoint], wanted: str | None, given: Collection[str]) -> Endpoint:
-    """Return the endpoint ``wanted``; by default ``/infer`` if it fits, or the only one that does.
-
-    Raises:
-      CapabilityError: there is no such endpoint, it does not fit, or several do; names the ones there are.
-    """
-    there = ", ".join(endpoint.api_name for endpoint in endpoints) or "none"
-    if wanted is not None:
-        name = f"/{wanted.lstrip('/')}"
-        chosen = next((endpoint for endpoint in endpoints if endpoint.api_name == name), None)
-        if chosen is None:
-            _refuse(f"The Space has no endpoint {name}. Set FLUX_REMOTE_API_NAME to one of: {there}.")
-        if missing := chosen.lacks(given):
-            _refuse(f"The Space's {name} needs {', '.join(missing)}, which this job does not have.")
-        return chosen
-    fitting = [endpoint for endpoint in endpoints if endpoint.fits(given)]
-    if not fitting:
-        picture = next((option for option in ("mask", "image") if option in given), None)
-        what = f" and the job's {picture}" if picture else ""
-        _refuse(f"No endpoint of the Space makes pictures from a prompt{what} alone; it has: {there}.", picture)
-    preferred = [endpoint for endpoint in fitting if endpoint.api_name == _PREFERRED]
-    if not preferred and len(fitting) > 1:
-        names = ", ".join(endpoint.api_name for endpoint in fitting)
-        _refuse(f"Several endpoints of the Space fit. Set FLUX_REMOTE_API_NAME to one of: {names}.")
-    return (preferred or fitting)[0]
-
-
 def _read_parameter(item: Mapping[str, Any]) -> Parameter:
     description = str(item.get("python_type", {}).get("description") or item.get("type", {}).get("description"))
     found = _RANGE.search(description)
@@ -175,7 +147,3 @@ def _refuse_option(option: str, endpoint: Endpoint) -> NoReturn:
         field=option,
         limit=None,
     )
-
-
-def _refuse(message: str, field: str | None = None) -> NoReturn:
-    raise CapabilityError(message, field=field or "generator", limit=None)

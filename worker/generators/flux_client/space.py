@@ -9,24 +9,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from gradio_client import handle_file
 from PIL import Image
 
 from shared.domain.errors import RemoteUnavailable, ServiceError
 from shared.domain.space import check_space
 from shared.domain.status import Phase
 from worker.generators.flux_client.availability import Availability, AvailabilityRecord
+from worker.generators.flux_client.choice import choose_endpoint
 from worker.generators.flux_client.connection import SpaceConnection, open_connection
 from worker.generators.flux_client.daemon import DaemonExecutor, wait_for
 from worker.generators.flux_client.failures import translate
 from worker.generators.flux_client.follow import Follower
-from worker.generators.flux_client.results import SpaceResult, read_result
-from worker.generators.flux_client.signature import Bound, choose_endpoint
+from worker.generators.flux_client.pictures import warn_of_surprises, with_files
+from worker.generators.flux_client.results import read_result
+from worker.generators.flux_client.signature import Bound
 from worker.generators.interface import GenerationContext, SilentContext
 
 Result = TypeVar("Result")
 
-_FETCH_SECONDS: Final = 120.0
+_FETCH_SECONDS: Final = 60.0
 
 
 class FluxImageGenerator:
@@ -113,7 +114,7 @@ class FluxImageGenerator:
         read = DaemonExecutor().submit(read_result, value, endpoint.outputs, connection.download)
         result = self._await(read, _FETCH_SECONDS, context.raise_if_cancelled)
         seed = endpoint.find("seed")
-        _warn_of_surprises(result, options, bound.arguments.get(seed.name) if seed else None, context)
+        warn_of_surprises(result, options, bound.arguments.get(seed.name) if seed else None, context)
         return result.image
 
     def close(self) -> None:
@@ -129,7 +130,7 @@ class FluxImageGenerator:
         follower = Follower(context, total_steps)
         with tempfile.TemporaryDirectory(prefix="flux-image-") as folder:
             try:
-                job = connection.submit(api_name, _with_files(bound.arguments, Path(folder)))
+                job = connection.submit(api_name, with_files(bound.arguments, Path(folder)))
             except (TypeError, ValueError) as error:  # the client, too, compares the arguments with the description
                 raise self._failure(error) from error
             try:
@@ -159,33 +160,3 @@ class FluxImageGenerator:
 def _close_late(future: Future[SpaceConnection]) -> None:
     if future.exception() is None:
         future.result().close()
-
-
-def _with_files(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the arguments with each picture as a file to upload: its pixels and nothing else."""
-    named = {}
-    for name, value in arguments.items():
-        if isinstance(value, Image.Image):
-            path = folder / f"{name}.png"
-            pixels = value.copy()
-            pixels.info.clear()
-            pixels.save(path)
-            named[name] = handle_file(path)
-        else:
-            named[name] = value
-    return named
-
-
-def _warn_of_surprises(
-    result: SpaceResult, options: Mapping[str, Any], sent_seed: int | None, context: GenerationContext
-) -> None:
-    image = result.image
-    asked = (options.get("width", image.width), options.get("height", image.height))
-    if image.size != asked:
-        context.warn(f"the Space made {image.width}x{image.height} pixels instead of {asked[0]}x{asked[1]}")
-    if result.seed is not None and sent_seed is not None and result.seed != sent_seed:
-        context.warn(f"the Space used seed {result.seed} instead of {sent_seed}")
-    if result.count > 1:
-        context.warn(f"the Space made {result.count} pictures for one seed; the first is kept")
-    if image.getbbox() is None:
-        context.warn("the picture is all black: the Space filtered it out, or its model failed")
