@@ -68,6 +68,7 @@ class JobRow(Base):
         Index("ix_jobs_claim", "status", "lane", "job_class", "priority", "created_at", "id"),
         Index("ix_jobs_residency", "status", "lane", "job_class", "priority", "residency", "created_at", "id"),
         Index("ix_jobs_kind_id", "kind", "id"),
+        Index("ix_jobs_status_id", "status", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)

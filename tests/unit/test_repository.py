@@ -242,3 +242,12 @@ class TestList:
         positions = jobs.queue_positions(added)
         by_position = [job_id for job_id, _ in sorted(positions.items(), key=lambda item: item[1])]
         assert [claims.claim(Lane.GPU, "w", LEASE).id for _ in added] == by_position
+
+    @pytest.mark.parametrize("asked", [1, 12])
+    def test_a_position_is_the_same_alone_and_among_many(self, jobs, asked):
+        added = [jobs.add(new_job(priority=-number % 3), 100) for number in range(12)]
+        found = {}
+        for first in range(0, len(added), asked):
+            found |= jobs.queue_positions(added[first : first + asked])
+        in_order = sorted(added, key=lambda job: (job.schedule.priority, job.created_at))
+        assert [found[job.id] for job in in_order] == list(range(12))
