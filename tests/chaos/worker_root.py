@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Sequence
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from shared.broker.app import make_celery
 from shared.clock import Clock
 from shared.db.claims import ClaimRepository
 from shared.db.engine import Database
-from shared.domain.job import Claim, Job, JobImage, Lane, Timings
+from shared.domain.job import Job
 from shared.domain.report import WorkerReport
 from shared.domain.status import Phase
 from shared.settings import WorkerSettings
@@ -30,7 +28,7 @@ from tests.chaos.clock import jumping_clock
 from tests.chaos.points import Points
 from tests.factories import demo_report
 from worker.build import GpuWorker
-from worker.generators.interface import ImageGeneratorInterface
+from worker.generators.interface import GenerationContext, ImageGeneratorInterface, SilentContext
 from worker.tasks import WorkerProcess
 
 STEP_SECONDS = 0.01
@@ -56,12 +54,13 @@ class QuickGenerator(ImageGeneratorInterface):
     def resident(self) -> frozenset[str]:
         return frozenset({self._loaded} if self._loaded else ())
 
-    def generate(self, prompt: str, *, context: Any = None, **options: Any) -> list[Image.Image]:
+    def generate(self, prompt: str, *, context: GenerationContext | None = None, **options: Any) -> list[Image.Image]:
+        context = context or SilentContext()  # a self-test has no job
         context.on_phase(Phase.LOADING)
         points.reach("loading", prompt)
         self._loaded = options["model"]
         context.on_phase(Phase.ENCODING)
-        for index in range(options["num_images"]):
+        for index in range(options.get("num_images", 1)):
             context.on_phase(Phase.DENOISING)
             for step in range(options["num_inference_steps"]):
                 threading.Event().wait(STEP_SECONDS)
@@ -78,16 +77,16 @@ class QuickGenerator(ImageGeneratorInterface):
 class FaultyClaims(ClaimRepository):
     """Reaches a point on either side of every commit that matters."""
 
-    def claim(self, lane: Lane, owner: str, lease: timedelta, resident: Any = frozenset()) -> Job | None:
+    def claim(self, *arguments: Any, **named: Any) -> Job | None:
         points.reach("before claim")
-        job = super().claim(lane, owner, lease, resident)
+        job = super().claim(*arguments, **named)
         if job is not None:
             points.reach("claimed", job.params.prompt)
         return job
 
-    def succeed(self, claim: Claim, images: Sequence[JobImage], timings: Timings, warnings: Sequence[str]) -> bool:
+    def succeed(self, *arguments: Any, **named: Any) -> bool:
         points.reach("before commit")
-        published = super().succeed(claim, images, timings, warnings)
+        published = super().succeed(*arguments, **named)
         points.reach("committed")
         return published
 
