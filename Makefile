@@ -44,6 +44,7 @@ fix: setup ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 
 bench: setup ## Measure overheads; JSON goes to data/benchmarks
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks data/benchmarks
 
 soak: setup ## Run 10,000 jobs under random faults (about an hour) and count what was lost: SOAK="--jobs 300 --seed 7"

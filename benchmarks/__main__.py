@@ -16,7 +16,7 @@ from typing import Final
 from benchmarks.figures import Figures
 from benchmarks.report import last_object, say
 
-BENCHMARKS: Final = ("footprint", "latency", "waiters", "overhead")
+BENCHMARKS: Final = ("footprint", "latency", "waiters", "overhead", "queue", "throughput", "rescue")
 
 
 def main() -> int:

@@ -23,7 +23,8 @@ class Periodic:
         self._name = name
         self._interval = interval_seconds
         self._action = action
-        self._ended = threading.Event()
+        self._ended = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Self:
@@ -33,12 +34,21 @@ class Periodic:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
+        self._ended = True
+        self._wake.set()
         self._thread.join()
+
+    def nudge(self) -> None:
+        """Have the action done soon, without waiting for it; several nudges may be one."""
+        self._wake.set()
 
     def _run(self) -> None:
         pause = self._interval
-        while not self._ended.wait(pause):
+        while True:
+            self._wake.wait(pause)
+            if self._ended:
+                return
+            self._wake.clear()
             pause = self._interval
             try:
                 self._action()

@@ -46,12 +46,14 @@ class Presence:
 
     @contextmanager
     def during(self, state: WorkerState) -> Iterator[None]:
-        """Be in ``state`` for the length of a block, then idle."""
-        self.become(state)
+        """Be in ``state`` for the length of a block, then idle; the row says so soon after, and no job waits for it."""
+        self._state, self._trouble = state, None
+        self._pulse.nudge()
         try:
             yield
         finally:
-            self.become(WorkerState.IDLE)
+            self._state = WorkerState.IDLE
+            self._pulse.nudge()
 
     def _beat(self) -> None:
         self._workers.beat(self._owner, self._state, self._trouble)

@@ -26,6 +26,7 @@ from tests.chaos import points
 from tests.chaos.clock import set_offset
 from tests.chaos.rig import BUSY_SECONDS, LEASE_SECONDS, Rig
 
+JUMP = timedelta(hours=2)
 CRASH_POINTS = (
     "before claim",
     "claimed",
@@ -72,7 +73,8 @@ class Nemesis:
         return name
 
     def close(self) -> None:
-        set_offset(self._rig.data_dir, timedelta(0))
+        """Strike no more. The clock stays ahead: a pause that began in its future would last for hours."""
+        set_offset(self._rig.data_dir, JUMP)
         self._rig.points.disarm_all()
         self._celery.close()
 
@@ -114,7 +116,7 @@ class Nemesis:
             _pause(BUSY_SECONDS * self._dice.uniform(0.3, 2))
 
     def _move_clock(self) -> None:
-        set_offset(self._rig.data_dir, timedelta(hours=self._dice.choice((-2, 0, 2))))
+        set_offset(self._rig.data_dir, self._dice.choice((-JUMP, timedelta(0), JUMP)))
 
     def _children(self) -> list[psutil.Process]:
         try:

@@ -228,7 +228,9 @@ class Rig:
             if answer.status_code == 503:
                 time.sleep(0.05)
                 continue
-            assert answer.status_code == 202, answer.text
+            assert answer.status_code in (200, 202), (
+                answer.text
+            )  # 200: a job that is done by the time it is asked again
             self.history.accepted[seed] = answer.json()["id"]
             return self.history.accepted[seed]
         raise AssertionError(f"no answer to a submit\n{self.logs()}")

@@ -17,6 +17,7 @@ from shared.broker.publish import publish_job
 from shared.domain.job import Lane
 from shared.domain.params import JobKind
 from shared.domain.status import JobStatus
+from tests.chaos.nemesis import supervised
 from tests.chaos.rig import PATIENCE_SECONDS, Process
 from tests.stack import wait_for
 
@@ -121,9 +122,8 @@ def test_a_full_broker_loses_no_job(rig):
         finally:
             broker.config_set("maxmemory", "0")
     # Then, with room again and a supervisor that starts what ended, all jobs are done
-    if not rig.worker.is_alive:
-        rig.worker.start()
-    assert rig.settle().is_clean
+    with supervised(rig):
+        assert rig.settle().is_clean
 
 
 def test_a_storm_of_cut_connections_loses_and_doubles_nothing(rig):
@@ -171,9 +171,9 @@ def test_garbage_in_the_queue_stops_nobody(rig, message):
     with rig.redis() as broker:
         broker.lpush(QUEUE, message)
     # Then jobs are done all the same, at worst by a worker that a supervisor starts again
-    rig.submit(2)
-    wait_for(lambda: rig.worker.is_alive or rig.worker.start() or True, "a supervisor looks")
-    assert rig.settle().is_clean
+    with supervised(rig):
+        rig.submit(2)
+        assert rig.settle().is_clean
 
 
 def test_a_visibility_timeout_shorter_than_the_job_runs_it_once(rig):
