@@ -66,7 +66,7 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
         runs = starting_from_picture(loaded) if starts_from_picture else loaded
         try:
-            return self._run(runs, params, pictures, context)
+            return self.paint(runs, params, pictures, context)
         except torch.OutOfMemoryError as error:
             message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
         finally:
@@ -75,13 +75,17 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         free_cached_memory(self._store.device)
         raise OutOfMemory(message, width=params.width, height=params.height)
 
-    def _run(
+    def paint(
         self,
         loaded: LoadedPipeline,
         params: BaseParams,
         pictures: dict[str, Any],
         context: GenerationContext,
     ) -> list[Image.Image]:
+        """Paint with a loaded pipeline; ``pictures`` are its arguments that come of pictures.
+
+        Raises: what ``generate`` raises, and torch's own out-of-memory error.
+        """
         spec, pipeline = loaded.spec, loaded.pipeline
         context.on_phase(Phase.ENCODING)
         _warn_of_lost_words(spec, pipeline, params.prompt, context)

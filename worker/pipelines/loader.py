@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 
 from shared.catalog import CATALOG
 from shared.domain.errors import ModelUnavailable
-from shared.domain.model import PipelineSpec
+from shared.domain.model import ModelFamily, PipelineSpec
 from worker.pipelines.device import Device
 from worker.pipelines.digests import component_digest
 from worker.pipelines.weights import Weights
@@ -22,7 +22,7 @@ from worker.pipelines.weights import Weights
 log = structlog.get_logger(__name__)
 
 Pipeline = Any
-"""A diffusers FLUX pipeline; diffusers' classes carry no types."""
+"""A diffusers pipeline; diffusers' classes carry no types."""
 
 _SHARED_CLASSES: Final[Mapping[str, Any]] = {
     "text_encoder": transformers.CLIPTextModel,
@@ -48,6 +48,13 @@ class LoadedPipeline:
         return "+".join(self.digests[name] for name in (*ENCODERS, "tokenizer", "tokenizer_2"))
 
 
+def _options(spec: PipelineSpec) -> dict[str, Any]:
+    options: dict[str, Any] = dict.fromkeys(spec.unused_components)
+    if "safety_checker" in options:
+        options["requires_safety_checker"] = False
+    return options | ({"variant": spec.variant} if spec.variant else {})
+
+
 class Loader:
     """Remembers every shared component by its content, so that a model with other weights gets its own."""
 
@@ -65,10 +72,16 @@ class Loader:
         folder = self._weights.folder(spec)
         log.info("loading", action="load_model", model=spec.model, folder=str(folder))
         try:
-            digests = {name: component_digest(self._source(spec, folder, name)) for name in _SHARED_CLASSES}
-            shared = {name: self._component(name, digests[name], spec, folder) for name in _SHARED_CLASSES}
+            names = _SHARED_CLASSES if spec.family is ModelFamily.FLUX else ()
+            digests = {name: component_digest(self._source(spec, folder, name)) for name in names}
+            shared = {name: self._component(name, digests[name], spec, folder) for name in names}
             pipeline = getattr(diffusers, spec.pipeline_class).from_pretrained(
-                folder, dtype=self._device.dtype, use_safetensors=True, local_files_only=True, **shared
+                folder,
+                dtype=self._device.dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                **_options(spec),
+                **shared,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             log.exception("loading failed", action="load_failed", model=spec.model)
