@@ -11,6 +11,8 @@ _KARRAS: Final = {"use_karras_sigmas": True}
 _SDE: Final = {"algorithm_type": "sde-dpmsolver++"}
 _DPM: Final = {"algorithm_type": "dpmsolver++"}
 _SINGLE: Final = {**_DPM, "lower_order_final": True}
+_UNCLIPPED: Final = {"clip_sample": False}
+"""Latents are not pixels in -1..1."""
 
 SCHEDULERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "DPM++ 2M": ("DPMSolverMultistepScheduler", _DPM),
@@ -28,8 +30,8 @@ SCHEDULERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "Heun": ("HeunDiscreteScheduler", {}),
     "LMS": ("LMSDiscreteScheduler", {}),
     "LMS Karras": ("LMSDiscreteScheduler", _KARRAS),
-    "DDIM": ("DDIMScheduler", {}),
-    "DDPM": ("DDPMScheduler", {}),
+    "DDIM": ("DDIMScheduler", _UNCLIPPED),
+    "DDPM": ("DDPMScheduler", _UNCLIPPED),
     "PNDM": ("PNDMScheduler", {"skip_prk_steps": True}),
     "DEIS": ("DEISMultistepScheduler", {}),
     "UniPC": ("UniPCMultistepScheduler", {}),
