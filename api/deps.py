@@ -7,6 +7,8 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from api.services.generators import GeneratorService
+from api.services.grid import GridService
 from api.services.health import HealthService
 from api.services.models import ModelService
 from api.services.queries import JobQueries
@@ -28,6 +30,8 @@ class Services:
     queries: JobQueries
     watcher: JobWatcher
     models: ModelService
+    generators: GeneratorService
+    grid: GridService
     queue: QueueService
     health: HealthService
     storage: MediaStorage

@@ -21,6 +21,7 @@ from shared.domain.errors import (
     NotFound,
     NumericError,
     OutOfMemory,
+    RemoteFailed,
     RequestError,
     ServiceError,
     Unavailable,
@@ -78,6 +79,12 @@ _DOCUMENTED: Final[Mapping[int, tuple[str, str, str, Mapping[str, Any]]]] = {
         "generation failed (only with `wait`; details hold the job), or a bug",
         NumericError.code,
         "The model produced values that are no picture.",
+        {"job": {}},
+    ),
+    502: (
+        "the remote Space refused or failed (only with `wait`; details hold the job)",
+        RemoteFailed.code,
+        "The Space failed: an error of its own.",
         {"job": {}},
     ),
     503: (
@@ -180,7 +187,7 @@ def install_error_handlers(app: FastAPI) -> None:
 def error_answer(error: ServiceError) -> Response:
     """Return the answer that an error of this application stands for."""
     headers = {}
-    if (seconds := error.details.get("retry_after_seconds")) is not None:
+    if (seconds := error.retry_after_seconds) is not None:
         headers["Retry-After"] = str(seconds)
     return _answer(error.status_code, error.code, error.message, error.details, headers)
 

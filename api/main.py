@@ -14,11 +14,16 @@ from api.body_limit import BodyLimit
 from api.deps import Services
 from api.errors import install_error_handlers
 from api.routes import health, images, jobs, models, queue, root, submit
+from api.services.availability import Availability
+from api.services.generators import GeneratorService
+from api.services.grid import GridService
 from api.services.health import HealthService
 from api.services.models import ModelService
 from api.services.queries import JobQueries
 from api.services.queue import QueueService
 from api.services.reconciler import Reconciler
+from api.services.silent_workers import SilentWorkers
+from api.services.stranded import StrandedLanes
 from api.services.submission import SubmissionService
 from api.services.sweeper import Sweeper
 from api.services.uploads import UploadReader
@@ -28,25 +33,29 @@ from shared.broker.app import make_ringing_celery
 from shared.broker.publish import Doorbell
 from shared.broker.urls import redis_url
 from shared.channel.progress import ProgressChannel
+from shared.clock import Clock, utc_now
 from shared.db.claims import ClaimRepository
 from shared.db.engine import open_database
 from shared.db.jobs import JobRepository
 from shared.db.migrate import check_schema
 from shared.db.queue import QueueRepository
+from shared.db.stranded import StrandedRepository
 from shared.db.workers import WorkerRepository
 from shared.logging import configure_logging
-from shared.settings import ApiSettings
+from shared.settings import ApiSettings, OutsideSettings
 from shared.storage.local import LocalMediaStorage
 
 
-def create_app(settings: ApiSettings | None = None) -> FastAPI:
+def create_app(
+    settings: ApiSettings | None = None, outside: OutsideSettings | None = None, clock: Clock = utc_now
+) -> FastAPI:
     """Return the application; connections are opened when it starts and closed when it stops."""
-    settings = settings or ApiSettings()
+    settings, outside = settings or ApiSettings(), outside or OutsideSettings()
     app = FastAPI(
         title="FLUX Image API",
         version=VERSION,
         description="Text to image, Kontext editing and Fill behind a durable job queue.",
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, outside, clock),
         form_limits={"max_files": 2, "max_fields": 32, "max_part_size": 65_536},
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
@@ -64,7 +73,9 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     return app
 
 
-def _lifespan(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    settings: ApiSettings, outside: OutsideSettings, clock: Clock
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings.log_level, as_json=settings.log_json)
@@ -73,25 +84,35 @@ def _lifespan(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContext
         channel = ProgressChannel(settings.resolved_redis_url)
         broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
         doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
-        repository, workers = JobRepository(database), WorkerRepository(database)
+        repository, workers = JobRepository(database, clock), WorkerRepository(database, clock)
+        claims = ClaimRepository(database, clock)
         storage = LocalMediaStorage(settings.media_dir)
-        queue_repository, queries = QueueRepository(database), JobQueries(repository, channel, storage)
+        queue_repository, queries = QueueRepository(database, clock), JobQueries(repository, channel, storage)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
+        generators = GeneratorService(model_service, Availability(workers, queue_repository, outside), outside)
         app.state.services = Services(
             settings=settings,
-            submission=SubmissionService(repository, model_service, storage, doorbell, settings.max_queued_jobs),
+            submission=SubmissionService(repository, generators, storage, doorbell, settings.max_queued_jobs),
             uploads=UploadReader(settings.max_image_pixels),
             queries=queries,
             queue=QueueService(queue_repository, queries, doorbell),
             watcher=watcher,
             models=model_service,
-            health=HealthService(database, channel, workers),
+            generators=generators,
+            grid=GridService(storage),
+            health=HealthService(database, channel, workers, clock=clock, uses_network=outside.uses_network),
             storage=storage,
         )
         reconciler = Reconciler(
-            ClaimRepository(database), queue_repository, broker, doorbell, settings.reconcile_interval_seconds
+            claims,
+            SilentWorkers(claims, workers, settings.gpu_lock_path),
+            queue_repository,
+            StrandedLanes(StrandedRepository(database), workers, doorbell),
+            broker,
+            doorbell,
+            settings.reconcile_interval_seconds,
         )
-        sweeper = Sweeper(database, storage)
+        sweeper = Sweeper(database, storage, clock)
         background = [asyncio.create_task(part.run()) for part in (watcher, reconciler, sweeper)]
         try:
             yield

@@ -12,16 +12,17 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A figure that the project promised to stay at or below."""
+    """A figure that the project promised to stay at or below, or at or above."""
 
     name: str
     value: float
     limit: float
     unit: str
+    at_least: bool = False
 
     @property
     def is_met(self) -> bool:
-        return self.value <= self.limit
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def as_json(self) -> Figures:
         return {

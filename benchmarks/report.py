@@ -27,13 +27,16 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def emit(benchmark: str, figures: Figures, targets: Sequence[Target]) -> None:
+DEMO_WEIGHTS: Final = "demo, trained (worker/demo/checkpoint)"
+
+
+def emit(benchmark: str, figures: Figures, targets: Sequence[Target], weights: str = DEMO_WEIGHTS) -> None:
     """Print the result as the last line of stdout."""
     result = {
         "benchmark": benchmark,
         "figures": figures,
         "targets": [target.as_json() for target in targets],
-        **circumstances(benchmark, sys.argv[1:]),
+        **circumstances(benchmark, sys.argv[1:], weights),
     }
     print(json.dumps(result), flush=True)
 
@@ -51,7 +54,7 @@ def last_object(output: str) -> Figures:
     return result
 
 
-def circumstances(benchmark: str, arguments: Sequence[str]) -> Figures:
+def circumstances(benchmark: str, arguments: Sequence[str], weights: str = DEMO_WEIGHTS) -> Figures:
     """Return everything a reader needs to judge and to repeat a run."""
     return {
         "command": " ".join(["python -m", f"benchmarks.{benchmark}", *arguments]),
@@ -59,7 +62,7 @@ def circumstances(benchmark: str, arguments: Sequence[str]) -> Figures:
         "commit": _commit(),
         "machine": machine(),
         "versions": versions(),
-        "weights": "demo, trained (worker/demo/checkpoint)",
+        "weights": weights,
     }
 
 

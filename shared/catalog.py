@@ -38,9 +38,6 @@ def _stable_diffusion_files(*networks: str) -> tuple[str, ...]:
     )
 
 
-_FLUX_STRENGTH: Final = 0.6
-
-
 def _demo_bytes(transformer: int) -> Mapping[str, int]:
     shared = {"text_encoder_2": 760_320, "text_encoder": 717_824, "vae": 1_691_430}
     return MappingProxyType({"transformer": transformer, **shared})
@@ -48,6 +45,7 @@ def _demo_bytes(transformer: int) -> Mapping[str, int]:
 
 _FLUX_MODULATION_BYTES: Final = 6_494_896_128
 _DEMO_MODULATION_BYTES: Final = 1_254_912
+_FLUX_STRENGTH: Final = 0.6
 
 _NON_COMMERCIAL: Final = "FLUX.1 [dev] Non-Commercial License"
 _DEMO_LIMITS: Final = ModelLimits(min_side=64, max_side=1024, max_pixels=768 * 768)

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.domain.job import JobClassName, Schedule
+from shared.domain.output_format import OutputFormat
 from shared.domain.params import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, SIDE_MULTIPLE, JobKind
 from shared.domain.precision import Precision
 from shared.domain.report import PlanReport
+from shared.domain.route import Generator, GeneratorChoice, Lane, Routing
 from shared.domain.status import JobStatus, Phase
 
 
@@ -66,6 +68,7 @@ IPAdapterScale = Annotated[
 AskedPrecision = Annotated[
     Precision | None, Field(strict=False, description="exact, balanced (8 bits) or compact (4); unset: the worker's")
 ]
+AskedFormat = Annotated[OutputFormat | None, Field(strict=False, description="file format of the pictures; unset: png")]
 NumImages = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 
@@ -89,7 +92,21 @@ class ScheduleFields(BaseModel):
         )
 
 
-_NOT_PARAMS: Final = {"model", *ScheduleFields.model_fields}
+class RoutingFields(BaseModel):
+    """Who makes the pictures, and whether the words are worked on first."""
+
+    generator: Annotated[
+        GeneratorChoice,
+        Field(strict=False, description="who makes the pictures; see `generators` in GET /api/models"),
+    ] = GeneratorChoice.AUTO
+    enhance: Annotated[bool, Field(description="let a language model enrich the prompt first")] = False
+
+    def routing(self) -> Routing:
+        """Return the domain's form of it."""
+        return Routing(self.generator, self.enhance)
+
+
+_NOT_PARAMS: Final = {"model", "enhance_instruction", *RoutingFields.model_fields, *ScheduleFields.model_fields}
 _FILES: Final = {"file", "image", "mask", "reference"}
 
 
@@ -102,7 +119,7 @@ class ConditioningFields(BaseModel):
     ip_adapter_scale: IPAdapterScale | None = None
 
 
-class TextGenerateRequest(ConditioningFields, ScheduleFields):
+class TextGenerateRequest(ConditioningFields, RoutingFields, ScheduleFields):
     """Text to image. The defaults are FLUX.1 [schnell]'s; a field left out takes the chosen model's own."""
 
     model_config = ConfigDict(
@@ -124,6 +141,7 @@ class TextGenerateRequest(ConditioningFields, ScheduleFields):
     seed: Seed | None = None
     num_images: NumImages = 1
     precision: AskedPrecision = None
+    output_format: AskedFormat = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
@@ -131,7 +149,7 @@ class TextGenerateRequest(ConditioningFields, ScheduleFields):
         return self.model_dump(exclude_unset=True, exclude_none=True, exclude=_NOT_PARAMS)
 
 
-class UploadRequest(ScheduleFields):
+class UploadRequest(RoutingFields, ScheduleFields):
     """The fields that edits and fills share; multipart, so numbers arrive as text."""
 
     model_config = ConfigDict(extra="forbid")
@@ -144,6 +162,7 @@ class UploadRequest(ScheduleFields):
     seed: Seed | None = None
     num_images: NumImages | None = None
     precision: AskedPrecision = None
+    output_format: AskedFormat = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
@@ -165,7 +184,7 @@ class RescheduleRequest(ScheduleFields):
 
 
 class ImageResponse(BaseModel):
-    """The plain synchronous answer: one PNG, base64."""
+    """The plain synchronous answer: one picture in the format asked for, base64."""
 
     image_base64: str
 
@@ -182,6 +201,7 @@ class ImageRead(BaseModel):
     content_type: str
     size_bytes: int
     sha256: str
+    generator: Generator
 
 
 class InputRead(BaseModel):
@@ -239,6 +259,25 @@ class JobUrls(BaseModel):
 
     self: str
     cancel: str
+    grid: str | None
+
+
+class LegRead(BaseModel):
+    """One part of a job's route: who makes ``count`` pictures from index ``first`` on."""
+
+    generator: Generator
+    lane: Lane
+    model: str
+    first: int
+    count: int
+
+
+class EnhancementRead(BaseModel):
+    """What was added to the prompt, by a language model (``prompt``) or a reference picture (``ip_adapter_scale``)."""
+
+    by: str
+    prompt: str | None
+    ip_adapter_scale: float | None
 
 
 _JOB_EXAMPLE: Final[dict[str, Any]] = {
@@ -249,6 +288,9 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
     "status_seq": 7,
     "model": "demo",
     "generator": "local",
+    "generator_reason": "auto: the GPU worker runs on NVIDIA GeForce RTX 5090",
+    "route": [{"generator": "local", "lane": "gpu", "model": "demo", "first": 0, "count": 1}],
+    "leg": 0,
     "params": {
         "prompt": "a small red circle in the top left on a blue background",
         "num_inference_steps": 4,
@@ -258,7 +300,9 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
         "seed": 7,
         "num_images": 1,
         "precision": "exact",
+        "output_format": "png",
     },
+    "enhancement": None,
     "job_class": "normal",
     "priority": 0,
     "not_before": None,
@@ -289,6 +333,7 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
             "height": 256,
             "content_type": "image/png",
             "size_bytes": 5065,
+            "generator": "local",
             "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         }
     ],
@@ -302,6 +347,7 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
     "urls": {
         "self": "/api/jobs/job_01K0A1B2C3D4E5F6G7H8J9KMNP",
         "cancel": "/api/jobs/job_01K0A1B2C3D4E5F6G7H8J9KMNP/cancel",
+        "grid": "/api/jobs/job_01K0A1B2C3D4E5F6G7H8J9KMNP/grid",
     },
 }
 
@@ -317,8 +363,12 @@ class JobRead(BaseModel):
     phase: Phase | None
     status_seq: int
     model: str
-    generator: str
+    generator: GeneratorChoice
+    generator_reason: str
+    route: list[LegRead]
+    leg: int
     params: dict[str, Any]
+    enhancement: EnhancementRead | None
     job_class: JobClassName
     priority: int
     not_before: datetime | None
@@ -326,6 +376,7 @@ class JobRead(BaseModel):
     held: bool
     progress: ProgressRead
     queue_position: int | None
+    """How many go first: in this server's queue or, while the job runs, in that of the Space that makes the image."""
     eta_seconds: float | None
     attempt: int
     attempts: list[AttemptRead]
@@ -356,8 +407,9 @@ class JobPageRead(BaseModel):
 
 
 class QueueRead(BaseModel):
-    """The queue at one moment; ``next`` holds the first waiting jobs in the order they will run."""
+    """A lane of the queue at one moment; ``next`` holds the first waiting jobs in the order they will run."""
 
+    lane: Lane
     paused: bool
     counts: dict[JobStatus, int]
     running: list[JobRead]
@@ -402,10 +454,30 @@ class ModelRead(BaseModel):
     refused_precisions: dict[Precision, str]
 
 
+class GeneratorRead(BaseModel):
+    """One value of a request's ``generator``: whether it could start a job now, why (not), and what it does."""
+
+    id: GeneratorChoice
+    available: bool
+    reason: str
+    kinds: list[JobKind]
+    models: list[str]
+
+
+class EnhancerRead(BaseModel):
+    """What ``enhance: true`` uses."""
+
+    available: bool
+    reason: str
+    model: str | None
+
+
 class ModelsRead(BaseModel):
-    """The catalog, the defaults per kind, and why they were chosen."""
+    """The catalog, the defaults per kind and why they were chosen; the generators, and the prompt enhancer."""
 
     models: list[ModelRead]
+    generators: list[GeneratorRead]
+    enhancer: EnhancerRead
     defaults: dict[JobKind, str]
     default_reasons: dict[JobKind, str]
     device: str | None
@@ -427,6 +499,7 @@ class ReadyRead(BaseModel):
     broker: str
     worker: str
     worker_heartbeat_age_seconds: float | None
+    remote_worker: str
 
 
 class ErrorDetail(BaseModel):

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.catalog import find_model
+from shared.domain.errors import UnknownModel
+from shared.domain.model import PipelineSpec
 from shared.domain.precision import PrecisionSetting
+from shared.domain.space import check_space
 
 _LONGEST_SOCKET_PATH: Final = 100
 """Linux takes 107 bytes; Redis clients add none, but leave room."""
+
+_HTTP_URL: Final = re.compile(r"https?://[^/\s]+\S*")
 
 
 def default_data_dir() -> Path:
@@ -60,6 +67,11 @@ class CoreSettings(BaseSettings):
     def run_dir(self) -> Path:
         """Directory of locks, sockets and pid files."""
         return self.data_dir / "run"
+
+    @property
+    def gpu_lock_path(self) -> Path:
+        """The file whose lock the one process holds that owns the GPU."""
+        return self.run_dir / "gpu.lock"
 
     @property
     def embedded_broker_socket(self) -> Path:
@@ -115,7 +127,7 @@ class WorkerSettings(CoreSettings):
     device: Literal["auto", "cuda", "cpu"] = Field(default="auto", description="where the models run")
     cpu_offload: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="diffusers' enable_model_cpu_offload(); auto: only when the weights do not fit the card",
+        description="diffusers' enable_model_cpu_offload(); auto: only where not even one model fits the card",
     )
     precision: PrecisionSetting = Field(
         default="auto",
@@ -139,6 +151,106 @@ class WorkerSettings(CoreSettings):
         default=30.0, gt=0, description="a running job whose worker is silent for so long is rescued"
     )
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="pause between two signs of life")
+    shutdown_grace_seconds: float = Field(
+        default=0.0, ge=0, description="at SIGTERM the running job may end within so long; 0: it is handed back at once"
+    )
+    load_budget_seconds: float = Field(
+        default=600.0, gt=0, description="a worker that loads a model for longer counts as hung and is restarted"
+    )
+    first_step_budget_seconds: float = Field(
+        default=300.0, gt=0, description="the same for the first denoising step of an image, which may compile"
+    )
+    step_budget_seconds: float = Field(
+        default=60.0, gt=0, description="the same for later steps (or 10 x the usual step), times the number of images"
+    )
+    phase_budget_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        description="the same for encoding and decoding, times the number of images, and for saving one",
+    )
+
+
+class RemoteSettings(CoreSettings):
+    """The Hugging Face Space that jobs may be sent to; unset: nothing leaves this machine."""
+
+    remote_space: str | None = Field(
+        default=None, description="Space for remote jobs: `owner/name`, or the URL of any Gradio app; unset: none"
+    )
+    remote_token: SecretStr | None = Field(
+        default=None, description="Hugging Face token for a private Space or more quota; sent to the Space"
+    )
+    remote_model: str | None = Field(
+        default=None, description="model that the Space runs; unset: the one whose repository has the Space's name"
+    )
+    remote_api_name: str | None = Field(
+        default=None, description="endpoint of the Space; unset: `/infer`, or the only one that fits"
+    )
+    remote_connect_seconds: float = Field(default=30.0, gt=0, description="longest time to reach the Space")
+    remote_call_seconds: float = Field(
+        default=600.0, gt=0, description="longest time for one image, the Space's own queue included"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.remote_space is not None:
+            check_space(self.remote_space, with_token=self.remote_token is not None)
+            self._find_spec(self.remote_space)
+        return self
+
+    @property
+    def remote_spec(self) -> PipelineSpec | None:
+        """The model that the Space runs; ``None`` when there is no Space."""
+        return self._find_spec(self.remote_space) if self.remote_space is not None else None
+
+    def _find_spec(self, space: str) -> PipelineSpec:
+        try:
+            return find_model(self.remote_model or space)
+        except UnknownModel as error:
+            raise ValueError(f"FLUX_REMOTE_MODEL must say which model the Space runs. {error.message}") from error
+
+
+class EnhancerSettings(CoreSettings):
+    """A language model behind an OpenAI-compatible API that rewrites prompts on request; unset: none does."""
+
+    enhancer_url: str | None = Field(
+        default=None,
+        description="base URL of an OpenAI-compatible API, such as `http://localhost:11434/v1`; unset: none",
+    )
+    enhancer_model: str = Field(
+        default="mistral-nemo:12b-instruct-2407-q4_K_M", description="name of the language model on that server"
+    )
+    enhancer_key: SecretStr | None = Field(default=None, description="API key of that server, if it wants one")
+    enhancer_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="longest time for one prompt; after that the original is used"
+    )
+
+    @field_validator("enhancer_url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        if url is not None and not _HTTP_URL.fullmatch(url):
+            raise ValueError(f"{url!r} is no http:// or https:// URL")
+        return url.rstrip("/") if url else None
+
+
+class OutsideSettings(RemoteSettings, EnhancerSettings):
+    """Everything outside of this machine that jobs may use; nothing of it is set by default."""
+
+    remote_auto: bool = Field(
+        default=True, description="generator `auto` may choose the Space when this machine has no CUDA or is away"
+    )
+    remote_concurrency: int = Field(
+        default=2, ge=1, le=16, description="jobs that use the network at the same time, beside the GPU"
+    )
+
+    @property
+    def enhancer_name(self) -> str | None:
+        """The language model that is configured, ``None`` without one."""
+        return self.enhancer_model if self.enhancer_url is not None else None
+
+    @property
+    def uses_network(self) -> bool:
+        """Whether there is work for the remote lane at all."""
+        return self.remote_space is not None or self.enhancer_url is not None
 
 
 class HubSettings(CoreSettings):

@@ -3,8 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import event
+
 from shared.domain.job import NewJob, Schedule
 from shared.domain.params import PARAMS_ADAPTER
+from shared.domain.route import simple_route
 from shared.ids import new_job_id
 
 
@@ -27,7 +30,9 @@ SCHEDULE_FIELDS = ("job_class", "priority", "not_before", "deadline")
 
 def new_job(**changes: Any) -> NewJob:
     schedule = Schedule(**{name: changes.pop(name) for name in SCHEDULE_FIELDS if name in changes})
-    return NewJob(**{"id": new_job_id(), "model": "demo", "params": params(), "schedule": schedule, **changes})
+    asked = changes.setdefault("params", params())
+    changes.setdefault("route", simple_route(changes.setdefault("model", "demo"), asked.num_images))
+    return NewJob(**{"id": new_job_id(), "schedule": schedule, **changes})
 
 
 class FakeClock:
@@ -39,3 +44,9 @@ class FakeClock:
     def __call__(self):
         self.now += timedelta(microseconds=1)
         return self.now
+
+
+def make_impatient(database) -> None:
+    """Let a locked database say so after 20 ms instead of its usual ten seconds."""
+    database.dispose()
+    event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=20"))

@@ -12,6 +12,7 @@ from shared.catalog import CATALOG, DEFAULT_DEMO_MODELS
 from shared.domain.job import JobImage
 from shared.domain.precision import Precision
 from shared.domain.report import DefaultModel, ModelReport, PrecisionReport, WorkerReport
+from shared.domain.route import Generator
 from shared.ids import new_image_id
 
 
@@ -57,6 +58,7 @@ def demo_report() -> WorkerReport:
     """Return what a worker without real weights publishes: the demo family runs and is the default."""
     return WorkerReport(
         device="cpu",
+        has_cuda=False,
         models=tuple(
             ModelReport(
                 model=spec.model,
@@ -86,7 +88,9 @@ def demo_report() -> WorkerReport:
     )
 
 
-def job_image(path: str, data: bytes, index: int = 0, seed: int = 1) -> JobImage:
+def job_image(
+    path: str, data: bytes, index: int = 0, seed: int = 1, generator: Generator = Generator.LOCAL
+) -> JobImage:
     """Return the record of a PNG that is stored under ``path``."""
     width, height = decoded(data).size
     return JobImage(
@@ -99,4 +103,5 @@ def job_image(path: str, data: bytes, index: int = 0, seed: int = 1) -> JobImage
         content_type="image/png",
         size_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
+        generator=generator,
     )

@@ -107,10 +107,13 @@ class RunningStack:
 
 
 def wait_for(condition, what: str, seconds: float = 30.0):
-    """Return the first true value of ``condition()``, polled; fail after ``seconds``."""
+    """Return the first true value of ``condition()``, polled; fail after ``seconds``, saying ``what`` it waited for.
+
+    A callable ``what`` is asked at the failure, for logs that say more by then.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(0.02)
-    raise AssertionError(f"did not happen in {seconds} s: {what}")
+    raise AssertionError(f"did not happen in {seconds} s: {what() if callable(what) else what}")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import structlog
 
+from shared.broker.app import make_ringing_celery
+from shared.broker.publish import Doorbell
 from shared.channel.progress import ProgressChannel
+from shared.clock import Clock, utc_now
 from shared.db.claims import ClaimRepository
 from shared.db.engine import Database, open_database
 from shared.db.migrate import check_schema
@@ -19,11 +24,15 @@ from shared.domain.params import JobKind
 from shared.domain.report import WorkerReport
 from shared.ids import new_owner_id
 from shared.settings import WorkerSettings
+from shared.storage.base import MediaStorage
 from shared.storage.local import LocalMediaStorage
+from worker.budgets import Budgets
 from worker.generators.interface import ImageGeneratorInterface
 from worker.gpu_lock import GpuLock
 from worker.presence import Presence
 from worker.runner import Runner, RunnerLimits
+from worker.self_test import SelfTest
+from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +40,8 @@ _WARMED: Final = (JobKind.EDIT, JobKind.GENERATE)
 """The last one is in place for the first job."""
 
 MakeGenerator = Callable[[], tuple[ImageGeneratorInterface, WorkerReport]]
+MakeClaims = Callable[[Database, Clock], ClaimRepository]
+MakeStorage = Callable[[Path], MediaStorage]
 
 
 class GpuWorker:
@@ -40,16 +51,25 @@ class GpuWorker:
         self,
         settings: WorkerSettings,
         make_generator: MakeGenerator,
-        shutting_down: Callable[[], bool] = lambda: False,
+        shutdown: Shutdown | None = None,
+        *,
+        clock: Clock = utc_now,
+        make_claims: MakeClaims = ClaimRepository,
+        make_storage: MakeStorage = LocalMediaStorage,
     ) -> None:
         self._settings = settings
         self._make_generator = make_generator
-        self._shutting_down = shutting_down
+        self._shutdown = shutdown or Shutdown()
+        self._clock = clock
+        self._make_claims = make_claims
+        self._make_storage = make_storage
         self._owner = new_owner_id()
-        self._lock = GpuLock(settings.run_dir / "gpu.lock")
+        self._lock = GpuLock(settings.gpu_lock_path)
         self._database: Database | None = None
         self._presence: Presence | None = None
         self._runner: Runner | None = None
+        self._self_test: SelfTest | None = None
+        self._doorbell: Doorbell | None = None
 
     def start(self) -> None:
         """Take the GPU, rescue what dead workers left running, publish the catalog, warm the default models.
@@ -60,9 +80,9 @@ class GpuWorker:
         database = self._database = open_database(self._settings.resolved_database_url)
         check_schema(database)
         self._lock.acquire()
-        claims = ClaimRepository(database)
+        claims = self._make_claims(database, self._clock)
         presence = self._presence = Presence(
-            WorkerRepository(database), self._owner, Lane.GPU, self._settings.heartbeat_seconds
+            WorkerRepository(database, self._clock), self._owner, Lane.GPU, self._settings.heartbeat_seconds
         )
         presence.join()
         if rescued := claims.rescue_others(Lane.GPU, self._owner):
@@ -70,26 +90,35 @@ class GpuWorker:
         generator, report = self._make_generator()
         presence.publish(report)
         self._warm(generator, report)
-        self._runner = Runner(
+        storage = self._make_storage(self._settings.media_dir)
+        default_model = report.defaults[JobKind.GENERATE].model
+        self_test = self._self_test = SelfTest(
+            {"device": lambda: runner.try_out(default_model), "storage": storage.check}
+        )
+        if claims.crashed_lately(Lane.GPU):
+            self_test.doubt("device")
+        doorbell = self._doorbell = Doorbell(make_ringing_celery(self._settings.resolved_redis_url))
+        runner = self._runner = Runner(
             owner=self._owner,
             lane=Lane.GPU,
             generator=generator,
             claims=claims,
-            storage=LocalMediaStorage(self._settings.media_dir),
+            storage=storage,
             channel=ProgressChannel(self._settings.resolved_redis_url),
-            limits=RunnerLimits(
-                timedelta(seconds=self._settings.lease_seconds),
-                self._settings.heartbeat_seconds,
-                self._settings.max_attempts,
-            ),
-            shutting_down=self._shutting_down,
+            limits=_limits(self._settings),
+            ring=doorbell.ring,
+            shutdown=self._shutdown,
+            on_storage_failed=partial(self_test.doubt, "storage"),
         )
         presence.become(WorkerState.IDLE)
 
     def run_next(self) -> str:
-        """Run the best queued job; see ``Runner.run_next``."""
-        if self._runner is None or self._presence is None:
+        """Run the best queued job; see ``Runner.run_next``. While the self-test fails, run none."""
+        if self._runner is None or self._presence is None or self._self_test is None:
             raise RuntimeError("GpuWorker.run_next before start")
+        if trouble := self._self_test.trouble():
+            self._presence.become(WorkerState.UNHEALTHY, trouble)
+            return f"nothing claimed, since the self-test failed: {trouble}"
         with self._presence.during(WorkerState.BUSY):
             return self._runner.run_next()
 
@@ -97,6 +126,8 @@ class GpuWorker:
         """Finish saving, say goodbye and let the next process have the GPU."""
         if self._runner is not None:
             self._runner.close()
+        if self._doorbell is not None:
+            self._doorbell.close()
         if self._presence is not None:
             self._presence.leave()
         if self._database is not None:
@@ -113,6 +144,20 @@ class GpuWorker:
                 generator.warm(model)
             except ServiceError as error:  # jobs for it will say the same; other models may work
                 log.error("cannot warm a default model", action="warm_failed", model=model, error=error.message)
+
+
+def _limits(settings: WorkerSettings) -> RunnerLimits:
+    return RunnerLimits(
+        timedelta(seconds=settings.lease_seconds),
+        settings.heartbeat_seconds,
+        settings.max_attempts,
+        Budgets(
+            settings.load_budget_seconds,
+            settings.first_step_budget_seconds,
+            settings.step_budget_seconds,
+            settings.phase_budget_seconds,
+        ),
+    )
 
 
 def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 log = structlog.get_logger(__name__)
 
+_RETRY_SECONDS: Final = 0.5
+"""Well within a round of the reconciler, which gives up on a worker that stays silent for that long."""
+
 
 class Periodic:
-    """Calls ``action`` every ``interval_seconds`` until the block ends; a database error is logged and retried."""
+    """Calls ``action`` every ``interval_seconds`` until the block ends; after a database error, sooner."""
 
     def __init__(self, name: str, interval_seconds: float, action: Callable[[], None]) -> None:
         self._name = name
@@ -34,8 +37,11 @@ class Periodic:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended.wait(self._interval):
+        pause = self._interval
+        while not self._ended.wait(pause):
+            pause = self._interval
             try:
                 self._action()
             except SQLAlchemyError as error:
                 log.warning("periodic action failed", action="periodic_failed", name=self._name, error=str(error))
+                pause = min(self._interval, _RETRY_SECONDS)

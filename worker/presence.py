@@ -7,9 +7,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pydantic import BaseModel
+
 from shared.db.workers import WorkerRepository, WorkerState
 from shared.domain.job import Lane
-from shared.domain.report import WorkerReport
 from worker.periodic import Periodic
 
 
@@ -21,6 +22,7 @@ class Presence:
         self._owner = owner
         self._lane = lane
         self._state = WorkerState.STARTING
+        self._trouble: str | None = None
         self._pulse = Periodic("presence", heartbeat_seconds, self._beat)
 
     def join(self) -> None:
@@ -33,13 +35,13 @@ class Presence:
         self._pulse.__exit__(None, None, None)
         self._workers.leave(self._owner)
 
-    def publish(self, report: WorkerReport) -> None:
-        """Tell the API what this worker can run."""
+    def publish(self, report: BaseModel) -> None:
+        """Tell the API what this worker can run: a ``WorkerReport``, or a ``RemoteReport`` in the remote lane."""
         self._workers.publish(self._owner, report.model_dump(mode="json"))
 
-    def become(self, state: WorkerState) -> None:
-        """Change the state, visible at once."""
-        self._state = state
+    def become(self, state: WorkerState, trouble: str | None = None) -> None:
+        """Change the state, visible at once; ``trouble`` says why nothing is claimed."""
+        self._state, self._trouble = state, trouble
         self._beat()
 
     @contextmanager
@@ -52,4 +54,4 @@ class Presence:
             self.become(WorkerState.IDLE)
 
     def _beat(self) -> None:
-        self._workers.beat(self._owner, self._state)
+        self._workers.beat(self._owner, self._state, self._trouble)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import time
+from collections.abc import Sequence
+from concurrent import futures
 from concurrent.futures import Future
-from typing import Any
 
 import structlog
 from PIL import Image
@@ -14,13 +15,13 @@ from sqlalchemy.exc import OperationalError
 from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
 from shared.domain.acceleration import Acceleration
-from shared.domain.errors import StorageFailed
 from shared.domain.job import Claim, Job, JobImage, Progress, Timings
+from shared.domain.route import Enhancement
 from shared.domain.status import Phase
-from shared.ids import new_image_id
 from shared.storage.base import MediaStorage
+from worker.budgets import RunWatch
 from worker.cancellation import StopReason, StopSignal
-from worker.pipelines.encode import encode_png
+from worker.pictures import store_picture
 from worker.saver import Saver
 
 log = structlog.get_logger(__name__)
@@ -39,24 +40,31 @@ class JobRun:
         channel: ProgressChannel,
         saver: Saver,
         signal: StopSignal,
+        watch: RunWatch,
     ) -> None:
         self.job = job
         self.claim = claim
         self.signal = signal
         self.warnings = list(job.warnings)
-        self.accelerations: list[Acceleration] = []
+        self.enhancement: Enhancement | None = None
+        """What an enhancer's leg made of the prompt."""
+        self.accelerations: list[Acceleration] = list(job.accelerations)
         self._claims = claims
         self._storage = storage
         self._channel = channel
         self._saver = saver
+        self._watch = watch
         self._started = time.monotonic()
         self._phase = Phase.LOADING
         self._phase_began = self._started
+        self._step = 0
+        self._total_steps: int | None = None
         self._load_seconds = 0.0
         self._writes: list[Future[JobImage]] = []
 
     def on_phase(self, phase: Phase) -> None:
         """Record the phase in the row, so that it is seen without Redis too."""
+        self._watch.on_phase(phase)
         self.raise_if_cancelled()
         if phase is not self._phase:
             try:
@@ -67,7 +75,16 @@ class JobRun:
 
     def on_step(self, step: int, total_steps: int) -> None:
         """Report the step; in the same round trip, hear whether somebody wants the job to stop."""
+        if slow := self._watch.on_step():
+            log.warning("slow step", action="slow_step", step=step, reason=slow)
+            self.warn(slow)
         self._report(step, total_steps)
+        self.raise_if_cancelled()
+
+    def on_queue(self, position: int, eta_seconds: float | None) -> None:
+        """Report the place in another server's queue, and hear whether somebody wants the job to stop."""
+        self._watch.on_wait()
+        self._report(self._step, self._total_steps, remote_position=position, remote_eta_seconds=eta_seconds)
         self.raise_if_cancelled()
 
     def on_image(self, index: int, image: Image.Image) -> None:
@@ -95,6 +112,10 @@ class JobRun:
         """Raise ``JobInterrupted`` when the run should stop."""
         self.signal.raise_if_stopped()
 
+    def wait_for_saver(self) -> None:
+        """The pixels are there; what is done with them has budgets of its own."""
+        self._watch.rest()
+
     def begin_saving(self) -> None:
         """Enter the last phase. A shutdown no longer stops the run: what is left is short and costs no GPU time.
 
@@ -114,18 +135,33 @@ class JobRun:
         """
         return [write.result() for write in self._writes]
 
+    def finished_images(self) -> list[JobImage]:
+        """Return the pictures of a failed attempt up to the first that is not durable; the others are discarded."""
+        futures.wait(self._writes)
+        whole = list(itertools.takewhile(lambda write: write.exception() is None, self._writes))
+        self._discard(self._writes[len(whole) :])
+        self._writes = whole
+        return [write.result() for write in whole]
+
     def timings(self) -> Timings:
-        """Return seconds spent loading, and in everything else, so far."""
+        """Return seconds spent loading, and in everything else, so far, the legs before this one included."""
         self._end_phase()
+        before = self.job.timings if self.job.route.position > 0 else Timings()
         total = time.monotonic() - self._started
-        return Timings(load_seconds=round(self._load_seconds, 4), run_seconds=round(total - self._load_seconds, 4))
+        return Timings(
+            load_seconds=round((before.load_seconds or 0) + self._load_seconds, 4),
+            run_seconds=round((before.run_seconds or 0) + total - self._load_seconds, 4),
+        )
 
     def discard_images(self) -> None:
         """Delete the files of an attempt that publishes nothing, also those that are being written right now."""
-        for write in self._writes:
+        self._discard(self._writes)
+        self._writes.clear()
+
+    def _discard(self, writes: Sequence[Future[JobImage]]) -> None:
+        for write in writes:
             if not write.cancel() and write.exception() is None:
                 self._storage.delete(write.result().path)
-        self._writes.clear()
 
     def _enter(self, phase: Phase) -> None:
         self._end_phase()
@@ -139,14 +175,24 @@ class JobRun:
             self._load_seconds += now - self._phase_began
         self._phase_began = now
 
-    def _report(self, step: int, total_steps: int | None = None) -> None:
+    def _report(
+        self,
+        step: int,
+        total_steps: int | None = None,
+        *,
+        remote_position: int | None = None,
+        remote_eta_seconds: float | None = None,
+    ) -> None:
+        self._step, self._total_steps = step, total_steps
         progress = Progress(
             attempt=self.claim.attempt,
             phase=self._phase,
             step=step,
-            total_steps=total_steps or self.job.params.num_inference_steps,
-            image_index=len(self._writes),
+            total_steps=total_steps or self.job.leg_params.num_inference_steps,
+            image_index=self.job.route.current.first + len(self._writes),
             num_images=self.job.params.num_images,
+            remote_position=remote_position,
+            remote_eta_seconds=remote_eta_seconds,
         )
         hinted = self._channel.report(self.job.id, progress)
         if hinted is None:  # Redis is away: the row knows too
@@ -157,25 +203,5 @@ class JobRun:
     def _write(self, index: int, image: Image.Image) -> JobImage:
         """Encode and store one picture; runs in the saver's thread."""
         self.signal.raise_if_asked()
-        seed = self.job.params.seed + index
-        data = encode_png(image, self._parameters(seed))
-        key = f"{self.job.id}/{self.claim.attempt}-{index}.png"
-        try:
-            self._storage.put(key, data)
-        except OSError as error:
-            raise StorageFailed(f"The picture could not be written: {error.strerror or error}.") from error
-        return JobImage(
-            id=new_image_id(),
-            index=index,
-            seed=seed,
-            width=image.width,
-            height=image.height,
-            path=key,
-            content_type="image/png",
-            size_bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-        )
-
-    def _parameters(self, seed: int) -> dict[str, Any]:
-        parameters = self.job.params.model_dump(mode="json", exclude={"num_images"}, exclude_none=True)
-        return {**parameters, "seed": seed, "model": self.job.model}
+        with self._watch.saving():
+            return store_picture(self._storage, self.job, self.claim, index, image)

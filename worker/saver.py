@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -21,6 +22,10 @@ class Saver:
         """Queue ``work``; its log lines carry the caller's context."""
         context = contextvars.copy_context()
         return self._executor.submit(lambda: context.run(work, *args, **kwargs))
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Wait until everything handed over so far is done, but not for longer than this."""
+        futures.wait([self.start(lambda: None)], timeout_seconds)
 
     def close(self) -> None:
         """Wait until everything handed over is done, and end the thread."""

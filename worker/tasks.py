@@ -1,12 +1,12 @@
-"""The three doorbell tasks, and the life of the prefork child that answers them."""
+"""The three doorbell tasks, and the life of the prefork children that answer them, in either lane."""
 
 from __future__ import annotations
 
 import importlib
-import multiprocessing
-import os
 import time
-from typing import Any, Final
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 import structlog
 from celery import Celery, signals
@@ -18,20 +18,36 @@ from shared.domain.errors import ServiceError
 from shared.logging import configure_logging
 from shared.settings import WorkerSettings
 from worker.build import GpuWorker, MakeGenerator
+from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
 
 _RESTART_PAUSE_SECONDS: Final = 2.0
 
 
-class WorkerProcess:
-    """Binds one GPU worker to Celery's parent and child processes."""
+MakeGpuWorker = Callable[[WorkerSettings, MakeGenerator, Shutdown], GpuWorker]
 
-    def __init__(self, settings: WorkerSettings, make_generator: MakeGenerator) -> None:
+
+class LaneWorker(Protocol):
+    """What a prefork child holds: made after the fork, started once."""
+
+    def start(self) -> None:
+        """Get ready for jobs."""
+
+    def run_next(self) -> str:
+        """Run the best queued job of the lane and return a line about it."""
+
+    def close(self) -> None:
+        """End in good order."""
+
+
+class LaneProcess(ABC):
+    """Binds the workers of one lane to Celery's parent and child processes."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._make_generator = make_generator
-        self._shutting_down = multiprocessing.get_context("fork").Event()  # made before the fork: both sides see it
-        self._worker: GpuWorker | None = None
+        self._shutdown = Shutdown(settings.shutdown_grace_seconds)
+        self._worker: LaneWorker | None = None
 
     def install(self, app: Celery) -> None:
         """Register tasks and signal handlers on ``app``."""
@@ -47,7 +63,7 @@ class WorkerProcess:
     def _answer(self, _job_id: str) -> str:
         """Run the best queued job, which is nearly always the one that rang."""
         if self._worker is None:
-            raise RuntimeError("the GPU worker is not started in this process")
+            raise RuntimeError("the worker is not started in this process")
         return self._worker.run_next()
 
     def _on_parent_start(self, **_: Any) -> None:
@@ -58,11 +74,11 @@ class WorkerProcess:
             raise SystemExit(f"The worker cannot start: {error}") from error
 
     def _on_child_start(self, **_: Any) -> None:
-        worker = GpuWorker(self._settings, self._make_generator, self._shutting_down.is_set)
+        worker = self._make_worker()
         try:
             worker.start()
         except Exception as error:  # a child without a worker must not answer doorbells
-            log.exception("the GPU worker did not start", action="start_failed")
+            log.exception("the worker did not start", action="start_failed")
             time.sleep(_RESTART_PAUSE_SECONDS)
             raise SystemExit(1) from error
         self._worker = worker
@@ -71,19 +87,64 @@ class WorkerProcess:
         if self._worker is not None:
             self._worker.close()
 
+    @abstractmethod
+    def _make_worker(self) -> LaneWorker:
+        """Return a new worker; called in the child."""
+
+    @abstractmethod
     def _check_start(self) -> None:
-        """Find what no respawn can mend before there is a child, and import torch once for all children."""
-        # Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
-        selection = importlib.import_module("worker.pipelines.selection")
-        importlib.import_module("worker.generators.flux_local")
-        selection.check_settings(self._settings)
-        database = open_database(self._settings.resolved_database_url)
-        check_schema(database)
-        database.dispose()
+        """Find what no respawn can mend before there is a child."""
 
     def _on_shutdown(self, **_: Any) -> None:
-        log.info("shutting down: the running job goes back to the queue", action="shutdown", pid=os.getpid())
-        self._shutting_down.set()
+        grace = self._settings.shutdown_grace_seconds
+        log.info("shutting down: the running job ends within the grace time or goes back", grace_seconds=grace)
+        self._shutdown.ask()
 
     def _on_logging(self, **_: Any) -> None:
         configure_logging(self._settings.log_level, as_json=self._settings.log_json)
+
+
+def preload_gpu_stack(settings: WorkerSettings) -> None:
+    """Check the models that the settings name, and import torch in the parent.
+
+    Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
+    """
+    selection = importlib.import_module("worker.pipelines.selection")
+    importlib.import_module("worker.generators.flux_local")
+    selection.check_settings(settings)
+
+
+class WorkerProcess(LaneProcess):
+    """The GPU's lane: one child, which owns the card."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        make_generator: MakeGenerator,
+        *,
+        preload: Callable[[WorkerSettings], None] = preload_gpu_stack,
+        make_worker: MakeGpuWorker = GpuWorker,
+    ) -> None:
+        super().__init__(settings)
+        self._make_generator = make_generator
+        self._preload = preload
+        self._make_gpu_worker = make_worker
+
+    def _make_worker(self) -> LaneWorker:
+        return self._make_gpu_worker(self._settings, self._make_generator, self._shutdown)
+
+    def _check_start(self) -> None:
+        """Find what no respawn can mend before there is a child, and import torch once for all children."""
+        self._preload(self._settings)
+        check_database(self._settings)
+
+
+def check_database(settings: WorkerSettings) -> None:
+    """Return if the database is at this version's schema.
+
+    Raises:
+      SchemaMismatch: it is not.
+    """
+    database = open_database(settings.resolved_database_url)
+    check_schema(database)
+    database.dispose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Response
@@ -10,6 +11,7 @@ from fastapi.responses import FileResponse
 from api.deps import ServicesDep
 from api.errors import error_responses
 from shared.domain.errors import NotFound
+from shared.domain.output_format import OutputFormat
 
 router = APIRouter(prefix="/api/images", tags=["images"])
 
@@ -25,7 +27,7 @@ _HEADERS: Final = {
     "/{image_id}",
     response_class=Response,
     responses={
-        200: {"content": {"image/png": {}}, "description": "the picture"},
+        200: {"content": {kind.content_type: {} for kind in OutputFormat}, "description": "the picture"},
         304: {"description": "the caller has it already, by `If-None-Match`"},
         **error_responses(404, 422, 503),
     },
@@ -34,7 +36,10 @@ def read_image(image_id: str, services: ServicesDep, if_none_match: Annotated[st
     """Return a finished picture; it never changes."""
     image = services.queries.image(image_id)
     etag = f'"{image.sha256}"'
-    headers = _HEADERS | {"ETag": etag, "Content-Disposition": f'inline; filename="{image.id}.png"'}
+    headers = _HEADERS | {
+        "ETag": etag,
+        "Content-Disposition": f'inline; filename="{image.id}{Path(image.path).suffix}"',
+    }
     if if_none_match is not None and (if_none_match.strip() == "*" or etag in if_none_match):
         return Response(status_code=304, headers=headers)
     path = services.storage.local_path(image.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.deps import ServicesDep
@@ -50,7 +50,20 @@ async def read_job(
     return await run_in_threadpool(services.queries.present, job)
 
 
+@router.get(
+    "/{job_id}/grid",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}, "description": "the grid"}, **error_responses(404, 422, 503)},
+)
+def read_grid(job_id: str, services: ServicesDep) -> Response:
+    """Return one preview of all pictures that a job has made so far, each with who made it."""
+    return Response(services.grid.render(services.queries.get(job_id)), media_type="image/png")
+
+
 @router.post("/{job_id}/cancel", responses=error_responses(404, 422, 503))
 def cancel_job(job_id: str, services: ServicesDep) -> JobRead:
-    """Stop a job: a queued one at once, a running one at its next step; a finished one stays as it is."""
-    return services.queries.present(services.queries.cancel(job_id))
+    """Stop a job: a queued one at once, a running one at its next step.
+
+    One that has ended already stays as it is: the answer is still 200 with the job, and `warnings` says so.
+    """
+    return services.queries.cancel(job_id)

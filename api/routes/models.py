@@ -13,5 +13,5 @@ router = APIRouter(prefix="/api", tags=["models"])
 
 @router.get("/models", responses=error_responses(503))
 def list_models(services: ServicesDep) -> ModelsRead:
-    """List the catalog: what the worker can run, the defaults, and why."""
-    return services.models.list_models()
+    """List the catalog: what the worker can run, the defaults, and why; and the generators with their state."""
+    return services.models.list_models(services.generators.list_generators(), services.generators.read_enhancer())

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from api.deps import ServicesDep
 from api.errors import error_responses
 from api.routes.takes import JSON, Takes
+from shared.domain.route import Lane
 from shared.schemas import CancelledRead, JobRead, QueueRead, RescheduleRequest
 
 router = APIRouter(prefix="/api", tags=["queue"])
 
-_ANY: Final = error_responses(503)
 _WAITING_ONLY: Final = error_responses(404, 409, 422, 503)
 
 
-@router.get("/queue", responses=_ANY)
-def read_queue(services: ServicesDep) -> QueueRead:
+_IN_LANE: Final = error_responses(422, 503)
+LaneQuery = Annotated[Lane, Query(description="`gpu`: this machine's card; `remote`: Spaces and prompt enhancers")]
+
+
+@router.get("/queue", responses=_IN_LANE)
+def read_queue(services: ServicesDep, lane: LaneQuery = Lane.GPU) -> QueueRead:
     """Show what runs, what comes next and how many jobs have which status."""
-    return services.queue.read()
+    return services.queue.read(lane)
 
 
-@router.post("/queue/pause", responses=_ANY)
-def pause(services: ServicesDep) -> QueueRead:
+@router.post("/queue/pause", responses=_IN_LANE)
+def pause(services: ServicesDep, lane: LaneQuery = Lane.GPU) -> QueueRead:
     """Start no more jobs until resumed, also over restarts; the running one goes on."""
-    return services.queue.pause()
+    return services.queue.pause(lane)
 
 
-@router.post("/queue/resume", responses=_ANY)
-def resume(services: ServicesDep) -> QueueRead:
+@router.post("/queue/resume", responses=_IN_LANE)
+def resume(services: ServicesDep, lane: LaneQuery = Lane.GPU) -> QueueRead:
     """Start jobs again."""
-    return services.queue.resume()
+    return services.queue.resume(lane)
 
 
-@router.post("/queue/cancel", responses=_ANY)
-def cancel_waiting(services: ServicesDep) -> CancelledRead:
-    """Cancel every waiting job; the running one goes on."""
-    return CancelledRead(cancelled=services.queue.cancel_waiting())
+@router.post("/queue/cancel", responses=_IN_LANE)
+def cancel_waiting(services: ServicesDep, lane: LaneQuery = Lane.GPU) -> CancelledRead:
+    """Cancel every waiting job of a lane; the running one goes on."""
+    return CancelledRead(cancelled=services.queue.cancel_waiting(lane))
 
 
 @router.post("/jobs/{job_id}/hold", responses=_WAITING_ONLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Form, Response, UploadFile
@@ -14,6 +15,7 @@ from api.routes.takes import FORM, JSON, FormRoute, Takes
 from api.services.submission import Submission
 from api.services.uploads import Picture
 from shared.domain.params import InputRole, JobKind
+from shared.domain.route import Routing
 from shared.schemas import ConditioningFields, JobRead, JobWithImage, TextGenerateRequest, UploadRequest
 
 router = APIRouter(prefix="/api", tags=["submit"])
@@ -23,7 +25,7 @@ form_router = APIRouter(prefix="/api", route_class=FormRoute, include_in_schema=
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": JobWithImage | JobRead, "description": "the job ended within `wait`"},
     202: {"model": JobRead, "description": "accepted; poll `Location`"},
-    **error_responses(409, 413, 415, 422, 429, 500, 503, 504, 507),
+    **error_responses(409, 413, 415, 422, 429, 500, 502, 503, 504, 507),
 }
 
 
@@ -38,6 +40,13 @@ class EditRequest(UploadRequest):
     """Image and instruction to edited image."""
 
     file: UploadFile = Field(description="the picture to edit: PNG, JPEG or WebP")
+    enhance_instruction: bool = Field(
+        default=False, description="let a language model rewrite the instruction; `enhance` alone leaves it as it is"
+    )
+
+    def routing(self) -> Routing:
+        """Return the domain's form of it."""
+        return replace(super().routing(), enhance_instruction=self.enhance_instruction)
 
 
 class FillRequest(UploadRequest):
@@ -70,7 +79,9 @@ async def generate(
     idempotency_key: IdempotencyKeyDep = None,
 ) -> JobRead | JobWithImage:
     """Paint a picture from words; send a form to start from a picture (`image`) or to follow one (`reference`)."""
-    submission = Submission(JobKind.GENERATE, body.model, body.asked(), (), body.schedule(), idempotency_key)
+    submission = Submission(
+        JobKind.GENERATE, body.model, body.asked(), (), body.schedule(), idempotency_key, body.routing()
+    )
     return await submit_and_answer(services, submission, wish, response)
 
 
@@ -89,7 +100,9 @@ async def generate_from_form(
     pictures: list[Picture] = [
         await services.uploads.read(file.file, role, role.value) for role, file in files if file is not None
     ]
-    submission = Submission(JobKind.GENERATE, form.model, form.asked(), pictures, form.schedule(), idempotency_key)
+    submission = Submission(
+        JobKind.GENERATE, form.model, form.asked(), pictures, form.schedule(), idempotency_key, form.routing()
+    )
     return await submit_and_answer(services, submission, wish, response)
 
 
@@ -109,7 +122,9 @@ async def edit(
 ) -> JobRead | JobWithImage:
     """Change a picture by an instruction."""
     pictures = [await services.uploads.read(form.file.file, InputRole.IMAGE, "file")]
-    submission = Submission(JobKind.EDIT, form.model, form.asked(), pictures, form.schedule(), idempotency_key)
+    submission = Submission(
+        JobKind.EDIT, form.model, form.asked(), pictures, form.schedule(), idempotency_key, form.routing()
+    )
     return await submit_and_answer(services, submission, wish, response)
 
 
@@ -132,5 +147,7 @@ async def fill(
         await services.uploads.read(form.image.file, InputRole.IMAGE, "image"),
         await services.uploads.read(form.mask.file, InputRole.MASK, "mask"),
     ]
-    submission = Submission(JobKind.FILL, form.model, form.asked(), pictures, form.schedule(), idempotency_key)
+    submission = Submission(
+        JobKind.FILL, form.model, form.asked(), pictures, form.schedule(), idempotency_key, form.routing()
+    )
     return await submit_and_answer(services, submission, wish, response)

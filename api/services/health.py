@@ -17,20 +17,28 @@ class HealthService:
     """Looks at each part on its own, so that the answer says which one is missing."""
 
     def __init__(
-        self, database: Database, channel: ProgressChannel, workers: WorkerRepository, clock: Clock = utc_now
+        self,
+        database: Database,
+        channel: ProgressChannel,
+        workers: WorkerRepository,
+        *,
+        uses_network: bool = False,
+        clock: Clock = utc_now,
     ) -> None:
         self._database = database
         self._channel = channel
         self._workers = workers
+        self._uses_network = uses_network
         self._clock = clock
 
     def ready(self) -> ReadyRead:
-        """Return the state of database, broker and worker."""
+        """Return the state of database, broker and workers. The remote one is no part of being ready."""
         broker = "ok" if self._channel.ping() else "no answer"
         try:
             with self._database.read() as connection:
                 connection.execute(text("SELECT 1"))
-            worker, age = self._worker()
+            worker, age = self._worker(Lane.GPU)
+            remote = self._worker(Lane.REMOTE)[0] if self._uses_network else "off"
         except SQLAlchemyError as error:
             return ReadyRead(
                 ready=False,
@@ -38,6 +46,7 @@ class HealthService:
                 broker=broker,
                 worker="unknown",
                 worker_heartbeat_age_seconds=None,
+                remote_worker="unknown",
             )
         runs = worker in (WorkerState.WARMING, WorkerState.IDLE, WorkerState.BUSY)
         return ReadyRead(
@@ -46,12 +55,16 @@ class HealthService:
             broker=broker,
             worker=worker,
             worker_heartbeat_age_seconds=age,
+            remote_worker=remote,
         )
 
-    def _worker(self) -> tuple[str, float | None]:
-        latest = self._workers.latest(Lane.GPU)
+    def _worker(self, lane: Lane) -> tuple[str, float | None]:
+        latest = self._workers.latest(lane)
         if latest is None:
             return "none has started yet", None
         age = self._clock() - latest.heartbeat_at
-        state = latest.state.value if age < HEARTBEAT_LIMIT else "offline"
+        if age >= HEARTBEAT_LIMIT:
+            state = "offline"
+        else:
+            state = f"{latest.state.value}: {latest.trouble}" if latest.trouble else latest.state.value
         return state, round(age.total_seconds(), 3)

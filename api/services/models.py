@@ -10,7 +10,7 @@ from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
 from shared.domain.report import ModelReport, WorkerReport
-from shared.schemas import CapabilitiesRead, ModelRead, ModelsRead
+from shared.schemas import CapabilitiesRead, EnhancerRead, GeneratorRead, ModelRead, ModelsRead
 
 _RETRY_SECONDS = 5
 
@@ -55,12 +55,43 @@ class ModelService:
             raise CapabilityError(known.refused[asked], field="precision", limit=[*map(str, allowed)])
         return asked
 
-    def list_models(self) -> ModelsRead:
-        """Return the catalog with what the worker says about it."""
+    def choose_following(self, model: str | None) -> tuple[PipelineSpec, tuple[str, ...]]:
+        """Return the model for a job with a reference picture, and warnings about it; see ``choose``.
+
+        Raises:
+          UnknownModel, Unavailable: as ``choose``.
+          CapabilityError: none was named, and the worker has none that follows a picture.
+        """
+        if model is not None:
+            return self.choose(JobKind.GENERATE, model)
+        following = [spec.model for spec in CATALOG.values() if spec.capabilities.ip_adapter is not None]
+        report = self._report()
+        here = {item.model for item in report.models if item.available} if report else set()
+        for name in following:
+            if name in here:
+                return CATALOG[name], ()
+        raise CapabilityError(
+            f"reference: only {', '.join(following)} can follow a picture, and the worker has none of them. "
+            f"Run `flux-image pull {following[0]}` on its machine.",
+            field="reference",
+        )
+
+    def canonical(self, model: str | None) -> str | None:
+        """Return a model's name in the catalog for any of its names.
+
+        Raises:
+          UnknownModel: the catalog has no such model.
+        """
+        return find_model(model).model if model is not None else None
+
+    def list_models(self, generators: list[GeneratorRead], enhancer: EnhancerRead) -> ModelsRead:
+        """Return the catalog with what the worker says about it, beside the generators that use it."""
         report = self._report()
         defaults = {kind: default.model for kind, default in report.defaults.items()} if report else {}
         return ModelsRead(
             models=[_read(spec, report, spec.model in defaults.values()) for spec in CATALOG.values()],
+            generators=generators,
+            enhancer=enhancer,
             defaults=defaults,
             default_reasons={kind: default.reason for kind, default in report.defaults.items()} if report else {},
             device=report.device if report else None,

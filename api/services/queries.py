@@ -9,10 +9,12 @@ from shared.channel.progress import ProgressChannel
 from shared.db.jobs import JobFilter, JobRepository
 from shared.domain.errors import NotFound
 from shared.domain.job import Job, JobAttempt, JobClassName, JobError, JobImage, Progress
-from shared.domain.status import JobStatus, Phase
+from shared.domain.route import Enhancement, Leg
+from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
 from shared.schemas import (
     AccelerationRead,
     AttemptRead,
+    EnhancementRead,
     ErrorRead,
     ImageRead,
     InputRead,
@@ -20,6 +22,7 @@ from shared.schemas import (
     JobRead,
     JobUrls,
     JobWithImage,
+    LegRead,
     ProgressRead,
     TimingsRead,
 )
@@ -45,8 +48,8 @@ class JobQueries:
             raise NotFound(f"There is no job {job_id!r}.", id=job_id)
         return job
 
-    def cancel(self, job_id: str) -> Job:
-        """Ask for a job to stop; a finished one stays as it is.
+    def cancel(self, job_id: str) -> JobRead:
+        """Ask for a job to stop and return it; one that has ended stays as it is, and a warning says so.
 
         Raises:
           NotFound: there is none under this id.
@@ -56,7 +59,10 @@ class JobQueries:
             raise NotFound(f"There is no job {job_id!r}.", id=job_id)
         if job.status is JobStatus.RUNNING:
             self._channel.hint_cancel(job_id)
-        return job
+        read = self.present(job)
+        if job.status in TERMINAL_STATUSES - {JobStatus.CANCELLED}:
+            read.warnings.append(f"the job had already {job.status.value}, so there was nothing to cancel")
+        return read
 
     def image(self, image_id: str) -> JobImage:
         """Return a picture's record.
@@ -102,6 +108,10 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         status_seq=job.status_seq,
         model=job.model,
         generator=job.generator,
+        generator_reason=job.route.reason,
+        route=[_read_leg(leg) for leg in job.route.legs],
+        leg=job.route.position,
+        enhancement=_read_enhancement(job.enhancement),
         params=job.params.model_dump(mode="json", exclude={"kind"}, exclude_none=True),
         job_class=JobClassName[job.schedule.job_class.name],
         priority=job.schedule.priority,
@@ -109,8 +119,8 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         deadline=job.schedule.deadline,
         held=job.held,
         progress=_read_progress(job, progress),
-        queue_position=position,
-        eta_seconds=None,
+        queue_position=position if progress is None else progress.remote_position,
+        eta_seconds=None if progress is None else progress.remote_eta_seconds,
         attempt=job.attempt,
         attempts=[_read_attempt(attempt) for attempt in job.attempts],
         error=_read_error(job.error),
@@ -127,8 +137,21 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
-        urls=JobUrls(self=f"/api/jobs/{job.id}", cancel=f"/api/jobs/{job.id}/cancel"),
+        urls=_urls(job),
     )
+
+
+def _urls(job: Job) -> JobUrls:
+    address = f"/api/jobs/{job.id}"
+    return JobUrls(self=address, cancel=f"{address}/cancel", grid=f"{address}/grid" if len(job.images) > 1 else None)
+
+
+def _read_leg(leg: Leg) -> LegRead:
+    return LegRead(generator=leg.generator, lane=leg.lane, model=leg.model, first=leg.first, count=leg.count)
+
+
+def _read_enhancement(enhancement: Enhancement | None) -> EnhancementRead | None:
+    return EnhancementRead(**dict(enhancement)) if enhancement else None
 
 
 def _read_attempt(attempt: JobAttempt) -> AttemptRead:
@@ -150,7 +173,7 @@ def _phase(job: Job, progress: Progress | None) -> Phase | None:
 
 
 def _read_progress(job: Job, progress: Progress | None) -> ProgressRead:
-    total_steps = job.params.num_inference_steps
+    total_steps = job.leg_params.num_inference_steps
     if job.status is JobStatus.SUCCEEDED:
         return ProgressRead(step=total_steps, total_steps=total_steps, value=1.0, image_index=job.params.num_images - 1)
     if progress is None:
@@ -174,4 +197,5 @@ def _read_image(image: JobImage) -> ImageRead:
         content_type=image.content_type,
         size_bytes=image.size_bytes,
         sha256=image.sha256,
+        generator=image.generator,
     )

@@ -15,38 +15,39 @@ _SHOWN_JOBS = 20
 
 
 class QueueService:
-    """One lane for now: the GPU's."""
+    """Pausing, reading and cancelling are about one lane; the rest is about one job."""
 
     def __init__(self, queue: QueueRepository, queries: JobQueries, doorbell: Doorbell) -> None:
         self._queue = queue
         self._queries = queries
         self._doorbell = doorbell
 
-    def read(self) -> QueueRead:
+    def read(self, lane: Lane) -> QueueRead:
         """Return what runs, what comes next and how much there is."""
-        state = self._queue.state(Lane.GPU, _SHOWN_JOBS)
+        state = self._queue.state(lane, _SHOWN_JOBS)
         return QueueRead(
+            lane=lane,
             paused=state.paused,
             counts={status: state.counts.get(status, 0) for status in JobStatus},
             running=self._queries.present_many(state.running),
             next=self._queries.present_many(state.next),
         )
 
-    def pause(self) -> QueueRead:
+    def pause(self, lane: Lane) -> QueueRead:
         """Start no more jobs."""
-        self._queue.pause(Lane.GPU)
-        return self.read()
+        self._queue.pause(lane)
+        return self.read(lane)
 
-    def resume(self) -> QueueRead:
+    def resume(self, lane: Lane) -> QueueRead:
         """Start jobs again, the first one at once."""
-        self._queue.resume(Lane.GPU)
-        for job in self._queue.state(Lane.GPU, 1).next:
+        self._queue.resume(lane)
+        for job in self._queue.state(lane, 1).next:
             self._ring(job)
-        return self.read()
+        return self.read(lane)
 
-    def cancel_waiting(self) -> int:
-        """Cancel all waiting jobs; the running one goes on."""
-        return self._queue.cancel_waiting(Lane.GPU)
+    def cancel_waiting(self, lane: Lane) -> int:
+        """Cancel all waiting jobs; the running ones go on."""
+        return self._queue.cancel_waiting(lane)
 
     def hold(self, job_id: str) -> JobRead:
         """Keep a waiting job from running; see ``QueueRepository.hold`` for the errors."""

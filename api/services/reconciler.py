@@ -11,6 +11,8 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.services.silent_workers import SilentWorkers
+from api.services.stranded import StrandedLanes
 from shared.broker.depth import queue_depth
 from shared.broker.publish import Doorbell
 from shared.db.claims import ClaimRepository
@@ -33,13 +35,17 @@ class Reconciler:
     def __init__(
         self,
         claims: ClaimRepository,
+        silent: SilentWorkers,
         queue: QueueRepository,
+        stranded: StrandedLanes,
         broker: redis.Redis,
         doorbell: Doorbell,
         interval_seconds: float,
     ) -> None:
         self._claims = claims
+        self._silent = silent
         self._queue = queue
+        self._stranded = stranded
         self._broker = broker
         self._doorbell = doorbell
         self._interval_seconds = interval_seconds
@@ -55,10 +61,10 @@ class Reconciler:
 
     def reconcile(self) -> None:
         """Do one round."""
-        if rescued := self._claims.rescue_expired():
-            log.warning("rescued jobs of silent workers", action="rescue", jobs=rescued)
+        self._silent.rescue()
         if late := self._queue.expire():
             log.info("deadline passed", action="expire", jobs=late)
+        self._stranded.move_on()
         for lane in Lane:
             missing = min(self._claims.count_due(lane), MAX_RINGS) - queue_depth(self._broker, lane)
             if missing <= 0:

@@ -10,14 +10,14 @@ from typing import Any
 
 import structlog
 
-from api.services.models import ModelService
+from api.services.generators import Asked, GeneratorService
 from api.services.uploads import Picture
 from shared.broker.publish import Doorbell
 from shared.db.jobs import JobRepository
-from shared.domain.capabilities import resolve
 from shared.domain.errors import MediaError
 from shared.domain.job import IdempotencyKey, Job, JobInput, NewJob, Schedule
 from shared.domain.params import InputRole, JobKind
+from shared.domain.route import Routing
 from shared.ids import new_job_id
 from shared.storage.base import MediaStorage
 
@@ -34,6 +34,7 @@ class Submission:
     pictures: Sequence[Picture] = ()
     schedule: Schedule = field(default_factory=Schedule)
     idempotency_key: str | None = None
+    routing: Routing = field(default_factory=Routing)
 
     def body_sha256(self) -> str:
         """Return a digest of everything that makes this request what it is."""
@@ -43,6 +44,7 @@ class Submission:
             "asked": dict(self.asked),
             "pictures": [(picture.role, hashlib.sha256(picture.png).hexdigest()) for picture in self.pictures],
             "schedule": asdict(self.schedule),
+            "routing": asdict(self.routing),
         }
         return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -61,13 +63,13 @@ class SubmissionService:
     def __init__(
         self,
         jobs: JobRepository,
-        models: ModelService,
+        generators: GeneratorService,
         storage: MediaStorage,
         doorbell: Doorbell,
         max_queued_jobs: int,
     ) -> None:
         self._jobs = jobs
-        self._models = models
+        self._generators = generators
         self._storage = storage
         self._doorbell = doorbell
         self._max_queued_jobs = max_queued_jobs
@@ -81,20 +83,18 @@ class SubmissionService:
           CapacityError: the queue is full.
           Unavailable: no model was named and no worker has said yet which one is the default.
         """
-        spec, notes = self._models.choose(submission.kind, submission.model)
-        source = _check_pictures(submission.pictures)
-        has_reference = any(picture.role is InputRole.REFERENCE for picture in submission.pictures)
-        precision = self._models.check_precision(spec, submission.asked.get("precision"))
-        asked = {**submission.asked, "precision": precision}
-        resolved = resolve(spec, submission.kind, asked, source, has_reference=has_reference)
+        plan = self._generators.plan(_asked(submission))
         job_id = new_job_id()
         inputs = tuple(_describe(job_id, picture) for picture in submission.pictures)
-        warnings = [*notes, *(note for picture in submission.pictures for note in picture.warnings)]
+        notes = (note for picture in submission.pictures for note in picture.warnings)
         new_job = NewJob(
             id=job_id,
-            model=spec.model,
-            params=resolved.params,
-            warnings=(*warnings, *resolved.warnings),
+            model=plan.model,
+            params=plan.params,
+            generator=plan.generator,
+            route=plan.route,
+            enhancement=plan.enhancement,
+            warnings=(*notes, *plan.warnings),
             schedule=submission.schedule,
             inputs=inputs,
         )
@@ -102,7 +102,15 @@ class SubmissionService:
         if job.id != job_id:
             return Accepted(job, is_replay=True)
         self._doorbell.ring(job.id, job.kind, job.lane)
-        log.info("job accepted", action="submit_job", job_id=job.id, kind=job.kind, model=job.model)
+        log.info(
+            "job accepted",
+            action="submit_job",
+            job_id=job.id,
+            kind=job.kind,
+            model=job.model,
+            generator=job.generator,
+            reason=job.route.reason,
+        )
         return Accepted(job, is_replay=False)
 
     def _store(self, job: NewJob, submission: Submission) -> Job:
@@ -123,6 +131,18 @@ class SubmissionService:
             return self._jobs.add(job, self._max_queued_jobs)
         key = IdempotencyKey(key=submission.idempotency_key, body_sha256=submission.body_sha256())
         return self._jobs.add_once(job, self._max_queued_jobs, key)
+
+
+def _asked(submission: Submission) -> Asked:
+    return Asked(
+        kind=submission.kind,
+        model=submission.model,
+        values=submission.asked,
+        routing=submission.routing,
+        source_size=_check_pictures(submission.pictures),
+        has_reference=any(picture.role is InputRole.REFERENCE for picture in submission.pictures),
+        has_pictures=bool(submission.pictures),
+    )
 
 
 def _check_pictures(pictures: Sequence[Picture]) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from rich.console import Console
 
-from cli.host.checks import broker, data, hub, machine
+from cli.host.checks import broker, data, hub, machine, outside
 from cli.host.checks.finding import Finding, Level
 from shared.settings import HubSettings
 
@@ -32,6 +32,7 @@ _GROUPS: Final = (
     Group("weights", hub.check),
     Group("data", data.check),
     Group("broker", broker.check),
+    Group("outside", outside.check),
 )
 
 

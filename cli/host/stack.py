@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from cli.host.part import Part
-from shared.settings import HostSettings
+from shared.broker.names import QUEUES
+from shared.domain.job import Lane
+from shared.settings import HostSettings, WorkerSettings
 
 _ROTATE_BYTES: Final = 16 * 2**20
+_SAVING_SECONDS: Final = 30.0
+"""How long a worker may take beyond its grace time to save what is done and to close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,8 @@ class PortInUse(RuntimeError):
     """Another program listens on the port."""
 
 
-def plan_stack(settings: HostSettings, *, flower: bool) -> Stack:
-    """Return the stack for these settings, without starting anything.
+def plan_stack(settings: HostSettings, *, flower: bool, remote: bool = False) -> Stack:
+    """Return the stack for these settings, without starting anything; ``remote`` adds the remote lane's worker.
 
     Raises:
       PortInUse: the API's or Flower's port is taken.
@@ -37,6 +41,8 @@ def plan_stack(settings: HostSettings, *, flower: bool) -> Stack:
     port = free_port(settings.host, settings.port, "--port")
     flower_port = free_port("127.0.0.1", settings.flower_port, "FLUX_FLOWER_PORT") if flower else None
     parts = [_api(settings, port), _worker(settings)]
+    if remote:
+        parts.append(_remote_worker(settings))
     if settings.redis_url is None:
         parts.insert(0, _broker(settings))
     if flower_port is not None:
@@ -79,24 +85,17 @@ def _api(settings: HostSettings, port: int) -> Part:
 
 
 def _worker(settings: HostSettings) -> Part:
-    quiet = ("--without-gossip", "--without-mingle")
-    part = _part(
-        settings,
-        "worker",
-        "-m",
-        "celery",
-        "-A",
-        "worker.app",
-        "worker",
-        "-Q",
-        "gpu",
-        "-n",
-        "gpu@%h",
-        "-l",
-        "INFO",
-        *quiet,
-    )
-    part.stop_seconds = 30.0
+    return _celery_worker(settings, "worker", "worker.app", Lane.GPU)
+
+
+def _remote_worker(settings: HostSettings) -> Part:
+    return _celery_worker(settings, "remote", "worker.remote_app", Lane.REMOTE)
+
+
+def _celery_worker(settings: HostSettings, name: str, app: str, lane: Lane) -> Part:
+    work = ("-m", "celery", "-A", app, "worker", "-Q", QUEUES[lane], "-n", f"{QUEUES[lane]}@%h", "-l", "INFO")
+    part = _part(settings, name, *work, "--without-gossip", "--without-mingle")
+    part.stop_seconds = _SAVING_SECONDS + WorkerSettings().shutdown_grace_seconds
     return part
 
 

@@ -19,7 +19,7 @@ from cli.host.stack import PortInUse, Stack, plan_stack
 from cli.host.supervisor import Supervisor
 from shared.db.migrate import DatabaseUnusable
 from shared.db.prepare import prepare_database
-from shared.settings import HostSettings
+from shared.settings import HostSettings, OutsideSettings
 
 EXIT_IN_USE: Final = 3
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -56,7 +56,7 @@ def running_stack(
       DatabaseUnusable: the database is damaged, lost or of a newer version; nothing was started.
     """
     with hold_data_dir(settings.data_dir, settings.run_dir):
-        stack = plan_stack(settings, flower=flower)
+        stack = plan_stack(settings, flower=flower, remote=OutsideSettings(data_dir=settings.data_dir).uses_network)
         prepare_database(settings)
         supervisor = Supervisor(stack.parts, say)
         supervisor.listen_to_signals()
@@ -93,6 +93,10 @@ def _table(settings: HostSettings, stack: Stack) -> Table:
     table.add_row("API guide", f"{stack.api_url}/docs")
     table.add_row("Flower", stack.flower_url or "off")
     table.add_row("Broker", stack.broker)
+    outside = OutsideSettings(data_dir=settings.data_dir)
+    table.add_row("Space", outside.remote_space or "none: every picture is made on this machine")
+    if outside.enhancer_url is not None:
+        table.add_row("Prompt enhancer", f"{outside.enhancer_model} at {outside.enhancer_url}")
     table.add_row("Data", str(settings.data_dir.absolute()))
     table.add_row("Logs", str(settings.data_dir.absolute() / "logs"))
     for kind, (model, reason) in _default_models(stack.api_url).items():

@@ -40,6 +40,8 @@ class ProgressChannel:
                 "total_steps": progress.total_steps,
                 "image_index": progress.image_index,
                 "num_images": progress.num_images,
+                "remote_position": progress.remote_position,
+                "remote_eta_seconds": progress.remote_eta_seconds,
             }
         )
         try:

@@ -16,10 +16,11 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
+from shared.db.mapping import to_route
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.db.orphans import ORPHAN_AGE, find_orphans
 from shared.domain.job import MAX_CRASHES
-from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
+from shared.domain.status import TERMINAL_STATUSES, Edge, JobStatus, Phase
 from shared.storage.local import LocalMediaStorage
 
 GRACE: Final = timedelta(seconds=15)
@@ -27,6 +28,10 @@ GRACE: Final = timedelta(seconds=15)
 
 UNSWEPT_AGE: Final = 2 * ORPHAN_AGE
 """By then a file that no row names should have been swept."""
+
+
+_PUBLISHING: Final = frozenset({Edge.FINISH, Edge.HAND_OVER, Edge.DIVERT})
+"""The ends of an attempt that publish pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,8 @@ def audit(database: Database, media_dir: Path, clock: Clock = utc_now) -> list[V
     """Return every violation found; empty when all promises hold."""
     with database.read() as connection:
         return [
-            *_succeeded_jobs_have_their_pictures(connection, media_dir),
+            *_finished_legs_have_their_pictures(connection, media_dir),
+            *_routes_hold_every_picture_once(connection),
             *_attempts_are_in_order(connection),
             *_running_jobs_have_a_live_owner(connection, clock),
             *_workers_run_one_job_and_save_one(connection),
@@ -52,19 +58,27 @@ def audit(database: Database, media_dir: Path, clock: Clock = utc_now) -> list[V
         ]
 
 
-def _succeeded_jobs_have_their_pictures(connection: Connection, media_dir: Path) -> Iterator[Violation]:
-    jobs = connection.execute(select(JobRow.id, JobRow.status, JobRow.attempt, JobRow.params)).all()
+def _finished_legs_have_their_pictures(connection: Connection, media_dir: Path) -> Iterator[Violation]:
+    jobs = connection.execute(select(JobRow.id, JobRow.status, JobRow.params, JobRow.route, JobRow.leg)).all()
+    outcomes = {
+        (row.job_id, row.attempt): row.outcome
+        for row in connection.execute(select(AttemptRow.job_id, AttemptRow.attempt, AttemptRow.outcome))
+    }
     images: dict[str, list[Row[Any]]] = {}
     for image in connection.execute(select(*ImageRow.__table__.columns).order_by(ImageRow.image_index)):
         images.setdefault(image.job_id, []).append(image)
     for job in jobs:
         found = images.get(job.id, [])
-        wanted = job.params["num_images"] if job.status == JobStatus.SUCCEEDED else 0
-        if [image.image_index for image in found] != list(range(wanted)):
-            yield Violation("I4", job.id, f"{job.status} with {len(found)} pictures instead of {wanted}")
+        route = to_route(job)
+        wanted = list(range(job.params["num_images"])) if job.status == JobStatus.SUCCEEDED else route.done
+        if [image.image_index for image in found] != wanted:
+            yield Violation("I4", job.id, f"{job.status} with {len(found)} pictures instead of {len(wanted)}")
+        makers = {index: leg.generator for leg in route.legs for index in leg.indices}
         for image in found:
-            if image.attempt != job.attempt:
-                yield Violation("I8", job.id, f"picture of attempt {image.attempt}, job at {job.attempt}")
+            if outcomes.get((job.id, image.attempt)) not in _PUBLISHING:
+                yield Violation("I8", job.id, f"picture of attempt {image.attempt}, which published none")
+            if image.generator != makers.get(image.image_index, image.generator):
+                yield Violation("I10", job.id, f"picture {image.image_index} says it is by {image.generator}")
             if problem := _file_problem(media_dir / image.path, image):
                 yield Violation("I4", job.id, f"{image.path} {problem}")
 
@@ -76,6 +90,16 @@ def _file_problem(path: Path, image: Row[Any]) -> str | None:
     if len(data) != image.size_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
         return "is not what was published"
     return None
+
+
+def _routes_hold_every_picture_once(connection: Connection) -> Iterator[Violation]:
+    columns = (JobRow.id, JobRow.status, JobRow.lane, JobRow.params, JobRow.route, JobRow.leg)
+    for job in connection.execute(select(*columns)):
+        route = to_route(job)
+        if sorted(index for leg in route.legs for index in leg.indices) != list(range(job.params["num_images"])):
+            yield Violation("I10", job.id, "the legs of its route do not hold every picture once")
+        if job.lane != route.current.lane:
+            yield Violation("I10", job.id, f"in lane {job.lane}, but its leg belongs to {route.current.lane}")
 
 
 def _attempts_are_in_order(connection: Connection) -> Iterator[Violation]:

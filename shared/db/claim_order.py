@@ -35,6 +35,12 @@ def pick_next(connection: Connection, lane: Lane, resident: Set[str], now: datet
     return chosen
 
 
+def peek(connection: Connection, lane: Lane, now: datetime) -> str | None:
+    """Return what the oldest job that may run needs on the card: very likely the next one's residency key."""
+    head = _head(connection, lane, now)
+    return None if head is None else head.residency
+
+
 def _head(connection: Connection, lane: Lane, now: datetime) -> QueueHead | None:
     row = connection.execute(_HEAD, {"lane": lane, "now": now}).one_or_none()
     if row is None:

@@ -1,8 +1,7 @@
 """A worker's hold on a job: claim, heartbeat, publish or give back; and the rescue of dead workers' jobs.
 
 Every write after the claim is guarded by id, attempt, owner and ``running``. A write that matches no row means
-that somebody else took the job over: the caller must stop and delete its own files. A write that would undo an
-accepted cancel (``succeed``, ``retry``, ``release``) is refused in the same way: the caller then calls ``cancel``.
+that somebody else took the job over: the caller must stop and delete its own files.
 """
 
 from __future__ import annotations
@@ -12,17 +11,22 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, func, insert, or_, select, update
 
 from shared.clock import Clock, utc_now
-from shared.db.claim_order import pick_next
+from shared.db.claim_order import peek, pick_next
 from shared.db.engine import Database
-from shared.db.models import AttemptRow, ImageRow, JobRow
+from shared.db.mapping import route_values, to_route
+from shared.db.models import AttemptRow, ImageRow, JobRow, UtcDateTime
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
 from shared.domain.acceleration import Acceleration
 from shared.domain.errors import WorkerCrashed
 from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
+from shared.domain.route import Enhancement, Route, divert_warning
 from shared.domain.status import Edge, JobStatus, Phase
+
+CRASHES_IN_A_ROW: Final = 2
+"""After so many a worker shows that it works before it claims again."""
 
 _HANDED_BACK: Final = {"owner": None, "phase": None, "lease_expires_at": None}
 
@@ -56,7 +60,7 @@ class ClaimRepository:
                 return None
             row = connection.execute(_CLAIM, {"job_id": job_id, **taken}).one()
             connection.execute(
-                insert(AttemptRow).values(job_id=row.id, attempt=row.attempt, owner=owner, started_at=now)
+                insert(AttemptRow).values(job_id=row.id, attempt=row.attempt, lane=lane, owner=owner, started_at=now)
             )
             return load_jobs(connection, [row])[0]
 
@@ -90,14 +94,14 @@ class ClaimRepository:
         warnings: Sequence[str],
         accelerations: Sequence[Acceleration] = (),
     ) -> bool:
-        """Publish the pictures; their files must be durable already. ``False`` when refused.
+        """Publish the pictures; their files must be durable already. Safe to call again after an error.
 
-        Calling it again after an error is safe, also when the first call did commit.
+        ``False`` when the claim is lost, or when somebody asked for a cancel first: the caller then calls ``cancel``.
         """
         values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
         values["accelerations"] = [asdict(item) for item in accelerations]
         moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
-        return moved or self._succeeded(claim)
+        return moved or self._ended_by(claim, Edge.FINISH)
 
     def fail(self, claim: Claim, error: JobError, timings: Timings) -> bool:
         """End the job in an error; ``False`` when the claim is lost."""
@@ -109,13 +113,53 @@ class ClaimRepository:
         return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
-        """Put the job back for another try after ``delay``; ``False`` when refused."""
-        values = {**_queued_again(), "not_before": self._clock() + delay, "errors": JobRow.errors + 1}
-        return self._move(claim, values, unless_cancelled=True, outcome=Edge.RETRY, error=error)
+        """Put the job back for another try after ``delay``; ``False`` when the claim is lost.
+
+        A job that somebody wants to stop ends as cancelled instead. A wait that the other side asked for is no failed
+        try and spends none of the job's budget.
+        """
+        spent = int(error.retry_after_seconds is None)
+        again = {"not_before": self._clock() + delay, "errors": JobRow.errors + spent}
+        return self._move(claim, _queued_again(self._clock()) | again, outcome=Edge.RETRY, error=error)
+
+    def hand_over(
+        self,
+        claim: Claim,
+        route: Route,
+        timings: Timings,
+        warnings: Sequence[str],
+        *,
+        images: Sequence[JobImage] = (),
+        accelerations: Sequence[Acceleration] = (),
+        enhancement: Enhancement | None = None,
+        error: JobError | None = None,
+    ) -> bool:
+        """Publish a leg's pictures and put the job back for the next leg of ``route``; with ``error``, a diversion.
+
+        A job that somebody wants to stop ends as cancelled instead, and keeps these pictures. ``False`` when the claim
+        is lost. Calling it again after an error is safe, also when the first call did commit.
+        """
+        values = _queued_again(self._clock()) | _on(route, warnings) | _measured(timings)
+        values["accelerations"] = [asdict(item) for item in accelerations]
+        if enhancement is not None:
+            values["enhancement"] = enhancement.model_dump(mode="json")
+        edge = Edge.DIVERT if error else Edge.HAND_OVER
+        moved = self._move(claim, values, outcome=edge, error=error, images=images)
+        return moved or self._ended_by(claim, edge)
 
     def release(self, claim: Claim) -> bool:
-        """Hand the job back untouched, for a worker that shuts down; ``False`` when refused."""
-        return self._move(claim, _queued_again(), unless_cancelled=True, outcome=Edge.RELEASE)
+        """Hand the job back untouched, for a worker that shuts down; ``False`` when the claim is lost.
+
+        A job that somebody wants to stop ends as cancelled instead.
+        """
+        return self._move(claim, _queued_again(self._clock()), outcome=Edge.RELEASE)
+
+    def crash(self, claim: Claim, error: JobError) -> bool:
+        """Take the job back from this process, which is about to end because of it; ``False`` when the claim is lost.
+
+        It counts as a crash, like a rescue, but the attempt keeps the reason.
+        """
+        return bool(self._rescue(_held(claim), error))
 
     def rescue_others(self, lane: Lane, owner: str) -> list[str]:
         """Take back every running job of a lane whose owner is not ``owner``.
@@ -124,9 +168,38 @@ class ClaimRepository:
         """
         return self._rescue(and_(JobRow.lane == lane, JobRow.owner != owner))
 
-    def rescue_expired(self) -> list[str]:
-        """Take back every running job whose lease ran out."""
-        return self._rescue(JobRow.lease_expires_at < self._clock())
+    def expired(self) -> frozenset[Claim]:
+        """Return the claims whose lease ran out, looked at while nobody else could write.
+
+        So a database that takes no writes from anyone makes nobody look silent.
+        """
+        query = select(JobRow.id, JobRow.attempt, JobRow.owner).where(self._is_expired())
+        with self._database.read() as connection:
+            if connection.execute(query.limit(1)).first() is None:
+                return frozenset()
+        with self._database.write(durable=False) as connection:
+            rows = connection.execute(query).all()
+        return frozenset(Claim(job_id=row.id, attempt=row.attempt, owner=row.owner) for row in rows)
+
+    def rescue_expired(self, claim: Claim) -> bool:
+        """Take back a job if its lease still is run out."""
+        return bool(self._rescue(and_(_held(claim), self._is_expired())))
+
+    def crashed_lately(self, lane: Lane) -> bool:
+        """Return whether the last two attempts of a lane that ended did so because their worker died."""
+        last = (
+            select(AttemptRow.outcome)
+            .where(AttemptRow.lane == lane, AttemptRow.ended_at.is_not(None))
+            .order_by(AttemptRow.ended_at.desc())
+            .limit(CRASHES_IN_A_ROW)
+        )
+        with self._database.read() as connection:
+            return connection.scalars(last).all() == [Edge.RESCUE] * CRASHES_IN_A_ROW
+
+    def next_residency(self, lane: Lane) -> str | None:
+        """Return the residency key that the lane's next job probably has, for a worker that can bring it early."""
+        with self._database.read() as connection:
+            return peek(connection, lane, self._clock())
 
     def count_due(self, lane: Lane) -> int:
         """Return how many jobs of a lane could be claimed now."""
@@ -171,40 +244,42 @@ class ClaimRepository:
                 self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
         return True
 
-    def _succeeded(self, claim: Claim) -> bool:
-        query = select(JobRow.id).where(
-            JobRow.id == claim.job_id, JobRow.attempt == claim.attempt, JobRow.status == JobStatus.SUCCEEDED
+    def _ended_by(self, claim: Claim, edge: Edge) -> bool:
+        query = select(AttemptRow.outcome).where(
+            AttemptRow.job_id == claim.job_id, AttemptRow.attempt == claim.attempt, AttemptRow.owner == claim.owner
         )
         with self._database.read() as connection:
-            return connection.execute(query).first() is not None
+            return connection.scalar(query) == edge
 
-    def _rescue(self, condition: ColumnElement[bool]) -> list[str]:
-        query = select(JobRow.id, JobRow.attempt, JobRow.crashes, JobRow.cancel_requested_at).where(
-            JobRow.status == JobStatus.RUNNING, condition
-        )
+    def _rescue(self, condition: ColumnElement[bool], error: JobError | None = None) -> list[str]:
+        query = select(*JOB_COLUMNS).where(JobRow.status == JobStatus.RUNNING, condition)
         with self._database.read() as connection:
             if connection.execute(query.limit(1)).first() is None:
                 return []
         with self._database.write() as connection:
             rows = connection.execute(query).all()
             for row in rows:
-                values = self._after_crash(row.crashes + 1, row.cancel_requested_at is not None)
-                connection.execute(
-                    update(JobRow)
-                    .where(JobRow.id == row.id)
-                    .values(status_seq=JobRow.status_seq + 1, crashes=row.crashes + 1, **values)
-                )
-                self._close_attempt(connection, row.id, row.attempt, Edge.RESCUE, None)
+                values = {"crashes": row.crashes + 1, **self._after_crash(row, error)}
+                statement = update(JobRow).where(JobRow.id == row.id)
+                connection.execute(statement.values(status_seq=JobRow.status_seq + 1, **values))
+                self._close_attempt(connection, row.id, row.attempt, Edge.RESCUE, error)
         return [row.id for row in rows]
 
-    def _after_crash(self, crashes: int, cancel_requested: bool) -> dict[str, Any]:
-        if cancel_requested:
-            return self._ended(JobStatus.CANCELLED)
-        if crashes >= MAX_CRASHES:
-            message = f"The worker died {crashes} times while it ran this job, so it is not tried again."
-            error = JobError(code=WorkerCrashed.code, message=message)
-            return self._ended(JobStatus.FAILED) | _error_values(error)
-        return _queued_again()
+    def _is_expired(self) -> ColumnElement[bool]:
+        return and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < self._clock())
+
+    def _after_crash(self, row: Row[Any], reason: JobError | None) -> dict[str, Any]:
+        if row.crashes + 1 < MAX_CRASHES or row.cancel_requested_at is not None:
+            return _queued_again(self._clock())
+        message = f"The worker died {MAX_CRASHES} times while it ran this job, so it is not tried again."
+        if reason is not None:
+            message += f" The last time: {reason.message}"
+        route = to_route(row)
+        if diverted := route.diverted(finished=0):
+            warnings = [*row.warnings, divert_warning(route, diverted, message)]
+            return _queued_again(self._clock()) | _on(diverted, warnings)
+        error = JobError(code=WorkerCrashed.code, message=message)
+        return self._ended(JobStatus.FAILED) | _error_values(error)
 
     def _ended(self, status: JobStatus) -> dict[str, Any]:
         return {"status": status, "finished_at": self._clock(), **_HANDED_BACK}
@@ -224,8 +299,23 @@ class ClaimRepository:
         )
 
 
-def _queued_again() -> dict[str, Any]:
-    return {"status": JobStatus.QUEUED, "started_at": None, "rung_at": None, **_HANDED_BACK}
+def _queued_again(now: datetime) -> dict[str, Any]:
+    """Return what puts a running job back, or ends it when a cancel was asked for that no worker has obeyed yet."""
+    unwanted = JobRow.cancel_requested_at.is_not(None)
+    return {
+        "status": case((unwanted, JobStatus.CANCELLED.value), else_=JobStatus.QUEUED.value),
+        "finished_at": case((unwanted, now), else_=None),
+        # Between two legs it has started.
+        "started_at": case((or_(unwanted, JobRow.leg > 0), JobRow.started_at), else_=None),
+        "rung_at": None,
+        **_HANDED_BACK,
+    }
+
+
+def _on(route: Route, warnings: Sequence[str]) -> dict[str, Any]:
+    """Return what puts a job on its next leg, whose budgets of errors and crashes are its own."""
+    budgets = {"errors": 0, "crashes": 0}
+    return {**route_values(route), **budgets, "started_at": JobRow.started_at, "warnings": list(warnings)}
 
 
 def _held(claim: Claim) -> ColumnElement[bool]:
@@ -258,6 +348,7 @@ def _image_row(claim: Claim, image: JobImage, now: datetime) -> dict[str, Any]:
         "content_type": image.content_type,
         "size_bytes": image.size_bytes,
         "sha256": image.sha256,
+        "generator": image.generator,
         "created_at": now,
     }
 
@@ -273,7 +364,7 @@ _CLAIM: Final = (
         attempt=JobRow.attempt + 1,
         owner=bindparam("claimant"),
         lease_expires_at=bindparam("lease_until"),
-        started_at=bindparam("now"),
+        started_at=func.coalesce(JobRow.started_at, bindparam("now", type_=UtcDateTime())),
     )
     .returning(*JOB_COLUMNS)
 )

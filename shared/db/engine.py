@@ -21,12 +21,13 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
-BUSY_TIMEOUT_MS: Final = 10_000
+BUSY_TIMEOUT_SECONDS: Final = 10.0
+"""How long a write waits for another one's lock; ``?timeout=SECONDS`` in the URL says otherwise."""
+
 JOURNAL_SIZE_LIMIT_BYTES: Final = 64 * 2**20
 
 _ON_CONNECT: Final = (
     "PRAGMA journal_mode=WAL",
-    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
     "PRAGMA foreign_keys=ON",
     f"PRAGMA journal_size_limit={JOURNAL_SIZE_LIMIT_BYTES}",
 )
@@ -41,7 +42,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         if make_url(url).get_backend_name() == "sqlite":
-            self.engine = create_engine(url, module=pysqlite3.dbapi2)
+            self.engine = create_engine(url, module=pysqlite3.dbapi2, connect_args=_connect_args(url))
             _prepare_sqlite(self.engine)
         else:
             self.engine = create_engine(url)
@@ -95,6 +96,10 @@ def open_database(url: str) -> Database:
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     return Database(url)
+
+
+def _connect_args(url: str) -> dict[str, float]:
+    return {} if "timeout" in make_url(url).query else {"timeout": BUSY_TIMEOUT_SECONDS}
 
 
 def _prepare_sqlite(engine: Engine) -> None:

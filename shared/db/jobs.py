@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, 
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
-from shared.db.mapping import to_image
+from shared.db.mapping import route_values, to_image
 from shared.db.models import IdempotencyRow, ImageRow, InputRow, JobRow
 from shared.db.rows import JOB_COLUMNS, load_jobs
 from shared.domain.errors import CapacityError, IdempotencyConflict
@@ -176,7 +176,7 @@ class JobRepository:
             "kind": job.params.kind,
             "status": JobStatus.QUEUED,
             "status_seq": 1,
-            "lane": job.lane,
+            **route_values(job.route),
             "job_class": job.schedule.job_class,
             "priority": job.schedule.priority,
             "not_before": job.schedule.not_before,
@@ -186,6 +186,7 @@ class JobRepository:
             "residency": residency_key(job.model, job.params.precision),
             "bypasses": 0,
             "generator": job.generator,
+            "enhancement": job.enhancement.model_dump(mode="json") if job.enhancement else None,
             "params": job.params.model_dump(mode="json"),
             "warnings": list(job.warnings),
             "attempt": 0,

@@ -20,6 +20,7 @@ from shared.domain.job import (
     Timings,
 )
 from shared.domain.params import PARAMS_ADAPTER, InputRole, JobKind
+from shared.domain.route import Enhancement, Generator, GeneratorChoice, Route
 from shared.domain.status import Edge, JobStatus, Phase
 
 
@@ -40,7 +41,9 @@ def to_job(row: Row[Any], inputs: Iterable[Row[Any]], images: Iterable[Row[Any]]
         ),
         held=row.held,
         model=row.model,
-        generator=row.generator,
+        generator=GeneratorChoice(row.generator),
+        route=to_route(row),
+        enhancement=Enhancement.model_validate(row.enhancement) if row.enhancement else None,
         params=PARAMS_ADAPTER.validate_python(row.params),
         warnings=tuple(row.warnings),
         inputs=tuple(map(to_input, inputs)),
@@ -62,6 +65,20 @@ def to_job(row: Row[Any], inputs: Iterable[Row[Any]], images: Iterable[Row[Any]]
         ),
         accelerations=tuple(Acceleration(**item) for item in row.accelerations),
     )
+
+
+def to_route(row: Row[Any]) -> Route:
+    """Build a ``Route`` from the columns ``route`` and ``leg``."""
+    return Route.model_validate({**row.route, "position": row.leg})
+
+
+def route_values(route: Route) -> dict[str, Any]:
+    """Return the columns that say where a job is on its route; the lane is always the current leg's."""
+    return {
+        "route": route.model_dump(mode="json", exclude={"position"}),
+        "leg": route.position,
+        "lane": route.current.lane,
+    }
 
 
 def to_input(row: Row[Any]) -> JobInput:
@@ -88,6 +105,7 @@ def to_image(row: Row[Any]) -> JobImage:
         content_type=row.content_type,
         size_bytes=row.size_bytes,
         sha256=row.sha256,
+        generator=Generator(row.generator),
     )
 
 

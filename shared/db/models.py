@@ -80,6 +80,9 @@ class JobRow(Base):
     priority: Mapped[int] = mapped_column(Integer)
     model: Mapped[str] = mapped_column(String(64))
     generator: Mapped[str] = mapped_column(String(32))
+    route: Mapped[dict[str, Any]]
+    leg: Mapped[int] = mapped_column(Integer, default=0)
+    enhancement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     params: Mapped[dict[str, Any]]
     warnings: Mapped[list[str]]
     attempt: Mapped[int] = mapped_column(Integer, default=0)
@@ -137,6 +140,7 @@ class ImageRow(Base):
     content_type: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))
+    generator: Mapped[str] = mapped_column(String(32))
     created_at: Mapped[datetime]
 
 
@@ -147,6 +151,7 @@ class AttemptRow(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
+    lane: Mapped[str] = mapped_column(String(16))
     owner: Mapped[str] = mapped_column(String(40))
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
@@ -190,3 +195,4 @@ class WorkerRow(Base):
     started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime]
     report: Mapped[dict[str, Any]]
+    trouble: Mapped[str | None] = mapped_column(Text)

@@ -48,6 +48,11 @@ class QueueRepository:
                 next=tuple(load_jobs(connection, connection.execute(waiting).all())),
             )
 
+    def is_paused(self, lane: Lane) -> bool:
+        """Return whether an owner has stopped a lane."""
+        with self._database.read() as connection:
+            return connection.scalar(select(LaneRow.paused_at).where(LaneRow.lane == lane)) is not None
+
     def pause(self, lane: Lane) -> None:
         """Start no more jobs of a lane; the running one goes on. Kept over restarts."""
         with self._database.write() as connection:
@@ -120,9 +125,9 @@ class QueueRepository:
             return connection.execute(statement).rowcount
 
     def expire(self) -> list[str]:
-        """Fail every waiting job whose deadline has passed and return their ids."""
+        """Fail every job that has not started by its deadline and return their ids; one between two legs has."""
         now = self._clock()
-        late = (JobRow.status == JobStatus.QUEUED, JobRow.deadline <= now)
+        late = (JobRow.status == JobStatus.QUEUED, JobRow.deadline <= now, JobRow.leg == 0)
         with self._database.read() as connection:
             if connection.execute(select(JobRow.id).where(*late).limit(1)).first() is None:
                 return []

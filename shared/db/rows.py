@@ -33,7 +33,7 @@ JOB_COLUMNS = tuple(JobRow.__table__.columns)
 def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
     """Attach inputs, images and attempts with one query each, and none where no job can have any."""
     inputs = _by_job(connection, _INPUTS, [row.id for row in rows if _may_have_inputs(row)])
-    images = _by_job(connection, _IMAGES, [row.id for row in rows if row.status == JobStatus.SUCCEEDED])
+    images = _by_job(connection, _IMAGES, [row.id for row in rows if row.status == JobStatus.SUCCEEDED or row.leg > 0])
     attempts = _by_job(connection, _ATTEMPTS, [row.id for row in rows if row.attempt > 0])
     return [to_job(row, inputs[row.id], images[row.id], attempts[row.id]) for row in rows]
 
@@ -46,7 +46,7 @@ def is_due(lane: Lane | BindParameter[Any], now: datetime | BindParameter[Any]) 
         JobRow.lane == lane,
         JobRow.held.is_(False),
         or_(JobRow.not_before.is_(None), JobRow.not_before <= now),
-        or_(JobRow.deadline.is_(None), JobRow.deadline > now),
+        or_(JobRow.deadline.is_(None), JobRow.deadline > now, JobRow.leg > 0),
         ~paused,
     )
 

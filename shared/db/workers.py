@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Select, and_, delete, insert, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
@@ -25,11 +25,14 @@ class WorkerState(StrEnum):
     WARMING = "warming"
     IDLE = "idle"
     BUSY = "busy"
+    UNHEALTHY = "unhealthy"
+    """Alive, but claims nothing until its self-test passes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """One worker process; ``report`` is its catalog as in ``shared.domain.report``."""
+    """One worker process; ``report`` is its catalog as in ``shared.domain.report``,
+    ``trouble`` the reason for ``UNHEALTHY``."""
 
     owner: str
     lane: Lane
@@ -39,6 +42,7 @@ class Worker:
     started_at: datetime
     heartbeat_at: datetime
     report: dict[str, Any]
+    trouble: str | None
 
 
 class WorkerRepository:
@@ -68,9 +72,9 @@ class WorkerRepository:
                 )
             )
 
-    def beat(self, owner: str, state: WorkerState) -> None:
+    def beat(self, owner: str, state: WorkerState, trouble: str | None = None) -> None:
         """Record a sign of life."""
-        self._update(owner, {"state": state})
+        self._update(owner, {"state": state, "trouble": trouble})
 
     def publish(self, owner: str, report: dict[str, Any]) -> None:
         """Record what this worker can run."""
@@ -93,20 +97,17 @@ class WorkerRepository:
             .order_by(WorkerRow.heartbeat_at.desc())
             .limit(1)
         )
+        return self._find(query)
+
+    def get(self, owner: str) -> Worker | None:
+        """Return the worker with this id."""
+        return self._find(select(*WorkerRow.__table__.columns).where(WorkerRow.owner == owner))
+
+    def live_reports(self, lane: Lane) -> list[dict[str, Any]]:
+        """Return what the live workers of a lane have published."""
+        alive = and_(WorkerRow.lane == lane, WorkerRow.heartbeat_at > self._clock() - HEARTBEAT_LIMIT)
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        return Worker(
-            owner=row.owner,
-            lane=Lane(row.lane),
-            hostname=row.hostname,
-            pid=row.pid,
-            state=WorkerState(row.state),
-            started_at=row.started_at,
-            heartbeat_at=row.heartbeat_at,
-            report=dict(row.report),
-        )
+            return [dict(report) for report in connection.scalars(select(WorkerRow.report).where(alive)) if report]
 
     def latest_report(self, lane: Lane) -> dict[str, Any] | None:
         """Return the newest report of a lane, of a live worker or the last one that was."""
@@ -122,3 +123,20 @@ class WorkerRepository:
             connection.execute(
                 update(WorkerRow).where(WorkerRow.owner == owner).values(heartbeat_at=self._clock(), **values)
             )
+
+    def _find(self, query: Select[Any]) -> Worker | None:
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        return Worker(
+            owner=row.owner,
+            lane=Lane(row.lane),
+            hostname=row.hostname,
+            pid=row.pid,
+            state=WorkerState(row.state),
+            started_at=row.started_at,
+            heartbeat_at=row.heartbeat_at,
+            report=dict(row.report),
+            trouble=row.trouble,
+        )

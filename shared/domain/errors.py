@@ -20,7 +20,13 @@
         StorageFailed          507   a picture could not be written; tried again
         DeadlinePassed         504   the job did not start in time
         NumericError           500   the model produced NaN
+        DeviceLost             500   the card stopped working for this process, which is replaced
+        WorkerHung             500   no progress for longer than the budget; the process was replaced
         WorkerCrashed          500   the worker died on this job too often
+        RemoteUnavailable      503   the Space is away, starting or busy; tried again
+        QuotaExceeded          429   the Space's GPU quota is used up; tried again when it is not
+        RemoteRefused          502   the Space does not let us in, or is none that can be used
+        RemoteFailed           502   the Space failed, in its own words, or sent no picture
 """
 
 from __future__ import annotations
@@ -32,7 +38,8 @@ from typing import Any, ClassVar
 class ServiceError(Exception):
     """Base of all errors this application raises on purpose.
 
-    ``message`` says what is wrong and what to do; ``details`` is machine-readable (field, limit, ...).
+    ``message`` says what is wrong and what to do; ``details`` is machine-readable (field, limit,
+    retry_after_seconds, ...).
     """
 
     code: ClassVar[str] = "service_error"
@@ -43,6 +50,11 @@ class ServiceError(Exception):
         super().__init__(message)
         self.message = message
         self.details: Mapping[str, Any] = details
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long to wait before another try makes sense; ``None`` when that is not known."""
+        return self.details.get("retry_after_seconds")
 
 
 class RequestError(ServiceError):
@@ -162,6 +174,18 @@ class NumericError(GenerationError):
     code = "numeric_error"
 
 
+class DeviceLost(GenerationError):
+    """The device takes no more work from this process; counted as a crash of it."""
+
+    code = "device_lost"
+
+
+class WorkerHung(GenerationError):
+    """A phase of the run went over its budget without progress, so the worker process was ended."""
+
+    code = "worker_hung"
+
+
 class WorkerCrashed(GenerationError):
     """The worker process died while running this job, as often as the crash limit allows."""
 
@@ -172,3 +196,33 @@ class MediaMissing(GenerationError):
     """An input picture of the job is no longer in the media directory."""
 
     code = "input_missing"
+
+
+class RemoteUnavailable(GenerationError):
+    """The Space cannot be reached, is still starting, is busy, or did not finish in time."""
+
+    code = "remote_unavailable"
+    status_code = 503
+    retryable = True
+
+
+class QuotaExceeded(GenerationError):
+    """The GPU time that the Space grants this caller is used up."""
+
+    code = "quota_exceeded"
+    status_code = 429
+    retryable = True
+
+
+class RemoteRefused(GenerationError):
+    """The Space is private, missing, switched off, or no Gradio app that this server understands."""
+
+    code = "remote_refused"
+    status_code = 502
+
+
+class RemoteFailed(GenerationError):
+    """The Space ended the call in an error of its own, or its answer holds no picture."""
+
+    code = "remote_failed"
+    status_code = 502

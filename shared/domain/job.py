@@ -9,17 +9,12 @@ from typing import Final
 
 from shared.domain.acceleration import Acceleration
 from shared.domain.params import InputRole, JobKind, JobParams
+from shared.domain.route import Enhancement, Generator, GeneratorChoice, Route
+from shared.domain.route import Lane as Lane  # part of a job's vocabulary, wherever it is defined
 from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
 
 MAX_CRASHES: Final = 3
 """A job whose worker died this often is failed with ``worker_crashed`` instead of being run again."""
-
-
-class Lane(StrEnum):
-    """Which kind of worker may claim a job."""
-
-    GPU = "gpu"
-    REMOTE = "remote"
 
 
 class JobClass(IntEnum):
@@ -68,6 +63,8 @@ class JobImage:
     content_type: str
     size_bytes: int
     sha256: str
+    generator: Generator = Generator.LOCAL
+    """Who made it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +74,8 @@ class JobError:
     code: str
     message: str
     retryable: bool = False
+    retry_after_seconds: float | None = None
+    """When the cause will be gone, if whoever caused it said so; decides the next try and is not stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +125,9 @@ class NewJob:
     id: str
     model: str
     params: JobParams
-    generator: str = "local"
-    lane: Lane = Lane.GPU
+    route: Route
+    generator: GeneratorChoice = GeneratorChoice.LOCAL
+    enhancement: Enhancement | None = None
     schedule: Schedule = Schedule()
     warnings: tuple[str, ...] = ()
     inputs: tuple[JobInput, ...] = ()
@@ -146,7 +146,10 @@ class Job:
     schedule: Schedule
     held: bool
     model: str
-    generator: str
+    generator: GeneratorChoice
+    """What makes the pictures: one generator, or both sides; never ``auto``, which is decided at submit."""
+    route: Route
+    enhancement: Enhancement | None
     params: JobParams
     warnings: tuple[str, ...]
     inputs: tuple[JobInput, ...]
@@ -169,6 +172,17 @@ class Job:
     def is_terminal(self) -> bool:
         """Whether the job will never change again."""
         return self.status in TERMINAL_STATUSES
+
+    @property
+    def prompt(self) -> str:
+        """The words the generators get: the enhanced ones where there are any."""
+        rewritten = self.enhancement.prompt if self.enhancement else None
+        return rewritten or self.params.prompt
+
+    @property
+    def leg_params(self) -> JobParams:
+        """The parameters of the current leg."""
+        return self.route.current.params(self.params)
 
     def input(self, role: InputRole) -> JobInput:
         """Return the input with this role.
@@ -201,6 +215,10 @@ class Progress:
     total_steps: int
     image_index: int = 0
     num_images: int = 1
+    remote_position: int | None = None
+    """How many go first in a Space's queue, while the current image waits there."""
+    remote_eta_seconds: float | None = None
+    """How long that queue takes, as the Space estimates it."""
 
     @property
     def value(self) -> float:

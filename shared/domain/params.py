@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from shared.domain.output_format import OutputFormat
 from shared.domain.precision import Precision
 
 MAX_PROMPT_CHARACTERS: Final = 4000
@@ -48,6 +49,7 @@ class BaseParams(BaseModel):
     seed: int = Field(ge=0, le=MAX_SEED, description="seed of the first image; image i uses seed + i")
     num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
     precision: Precision = Precision.EXACT
+    output_format: OutputFormat = OutputFormat.PNG
 
 
 class GenerateParams(BaseParams):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 
 class Precision(StrEnum):
@@ -31,6 +31,17 @@ class ResidencyKey:
     model: str
     precision: Precision = Precision.EXACT
     adapter: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the key that is written as ``text``.
+
+        Raises:
+          ValueError: it names no precision.
+        """
+        name, _, precision = text.partition(":")
+        model, _, adapter = name.partition("+")
+        return cls(model, Precision(precision or Precision.EXACT), adapter or None)
 
     def __str__(self) -> str:
         """Return ``model``, ``model:compact`` or ``model+adapter:compact``, as it is stored and shown."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
@@ -76,7 +76,32 @@ class WorkerReport(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     device: str
+    has_cuda: bool = True
+    """Unknown counts as there: without a CUDA device, jobs may be sent away."""
     models: tuple[ModelReport, ...]
     defaults: dict[JobKind, DefaultModel]
     plan: PlanReport | None = None
     """What the default models get of the card; ``None`` when they cannot be planned for, the reason is in the log."""
+
+
+class SpaceReport(BaseModel):
+    """Whether the configured Space would take a job now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    available: bool
+    reason: str
+    until: AwareDatetime | None = None
+    """When it is worth another try, such as the end of a quota's wait."""
+    learned_at: AwareDatetime | None = None
+    """When a worker learned this; several workers may know different things."""
+
+
+class RemoteReport(BaseModel):
+    """What a worker of the remote lane knows about the outside; published again whenever it changes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    space: SpaceReport | None
+    enhancer: str | None
+    """Name of the language model, ``None`` without one."""

@@ -27,6 +27,7 @@ class JobStatus(StrEnum):
 class Phase(StrEnum):
     """What a running job is doing right now."""
 
+    ENHANCING = "enhancing"
     LOADING = "loading"
     ENCODING = "encoding"
     DENOISING = "denoising"
@@ -44,18 +45,26 @@ class Edge(StrEnum):
     RETRY = "retry"
     RELEASE = "release"
     RESCUE = "rescue"
+    HAND_OVER = "hand over"
+    """A leg of the route is done; the next one waits in its own lane."""
+    DIVERT = "divert"
+    """A leg failed or cannot start; the other generator takes over, or the route goes on without it."""
 
+
+_PUT_BACK = frozenset({Edge.RETRY, Edge.RELEASE, Edge.RESCUE, Edge.HAND_OVER, Edge.DIVERT})
+"""The job waits again, or is cancelled where somebody had asked for that."""
 
 TRANSITIONS: dict[JobStatus, dict[JobStatus, frozenset[Edge]]] = {
     JobStatus.QUEUED: {
         JobStatus.RUNNING: frozenset({Edge.CLAIM}),
         JobStatus.CANCELLED: frozenset({Edge.CANCEL}),
+        JobStatus.QUEUED: frozenset({Edge.DIVERT}),
     },
     JobStatus.RUNNING: {
         JobStatus.SUCCEEDED: frozenset({Edge.FINISH}),
         JobStatus.FAILED: frozenset({Edge.FAIL, Edge.RESCUE}),
-        JobStatus.CANCELLED: frozenset({Edge.CANCEL, Edge.RESCUE}),
-        JobStatus.QUEUED: frozenset({Edge.RETRY, Edge.RELEASE, Edge.RESCUE}),
+        JobStatus.CANCELLED: frozenset({Edge.CANCEL, *_PUT_BACK}),
+        JobStatus.QUEUED: _PUT_BACK,
     },
     JobStatus.SUCCEEDED: {},
     JobStatus.FAILED: {},

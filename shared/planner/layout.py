@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shared.domain.precision import Precision, ResidencyKey
 from shared.planner.budget import Budget
-from shared.planner.sizes import ENCODE_BYTES, working_bytes
+from shared.planner.sizes import encode_bytes, working_bytes
 from shared.planner.specs import GpuSpec
 
 
@@ -59,13 +59,15 @@ class Sizes:
     vaes: int
     table: int
     working: int
+    encoding: int
+    """Working memory while a prompt is encoded; not at the same time as ``working``."""
 
     def peak(self, *, encoders_resident: bool) -> int:
         """Return the bytes at the worst moment."""
         beside = self.denoisers + self.vaes + self.table + self.working
         if encoders_resident:
-            return beside + self.encoders
-        return max(beside, self.encoders + self.vaes + ENCODE_BYTES)
+            return beside + self.encoders + max(0, self.encoding - self.working)
+        return max(beside, self.encoders + self.vaes + self.encoding)
 
 
 def sizes_of(
@@ -87,9 +89,10 @@ def sizes_of(
         table=max(specs[key].table_bytes() for key in warm) if table else 0,
         # Of all that are wanted, so that the memory for a job does not depend on how many are warm.
         working=widening * max(_working(specs[key], shape, layout) for key in keys),
+        encoding=widening * max(encode_bytes(specs[key].text_tokens) for key in keys),
     )
 
 
 def _working(spec: GpuSpec, shape: Shape, layout: Layout) -> int:
     reference = shape.reference_pixels if spec.attends_to_source else 0
-    return working_bytes(shape.pixels, reference_pixels=reference, tiled=layout.tiled_decode)
+    return working_bytes(shape.pixels, spec.text_tokens, reference_pixels=reference, tiled=layout.tiled_decode)

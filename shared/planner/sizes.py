@@ -24,11 +24,11 @@ _TEXT_TOKENS: Final = 512
 _FORWARD_BYTES_PER_TOKEN: Final = round(0.47 * GIB / (_REFERENCE_PIXELS // _PIXELS_PER_TOKEN + _TEXT_TOKENS))
 _DECODE_BYTES_PER_PIXEL: Final = round(2.4 * GIB / _REFERENCE_PIXELS)
 _TILED_DECODE_BYTES: Final = round(0.8 * GIB)
-ENCODE_BYTES: Final = round(0.25 * GIB)
+_ENCODE_BYTES_PER_TOKEN: Final = round(0.25 * GIB / _TEXT_TOKENS)
 
-MODULATION_TABLE_BYTES: Final = 450_000_000
-"""Two tables (the running job's and the next one's) of 50 steps of 2.1 MB each, and two of the layers, 113 MB each:
-the tables are computed layer by layer, from weights that only pass through the card."""
+MODULATION_TABLE_SHARE: Final = 0.07
+"""Of the modulation layers, 0.45 GB for FLUX.1: two tables (the running job's and the next one's) of 50 steps of 2.1 MB
+each, and two layers of 113 MB each, for the tables are computed from weights that pass over the card one by one."""
 
 _TRANSFORMER_SHARE: Final[Mapping[Precision, float]] = MappingProxyType(
     {Precision.EXACT: 1.0, Precision.BALANCED: 0.503, Precision.COMPACT: 0.2852}
@@ -48,11 +48,16 @@ def text_encoder_bytes(at_16_bits: int, precision: Precision) -> int:
     return round(at_16_bits * _TEXT_ENCODER_SHARE[precision])
 
 
-def working_bytes(pixels: int, *, reference_pixels: int = 0, tiled: bool = False) -> int:
+def encode_bytes(text_tokens: int) -> int:
+    """Return what encoding a prompt needs beside the encoders."""
+    return text_tokens * _ENCODE_BYTES_PER_TOKEN
+
+
+def working_bytes(pixels: int, text_tokens: int, *, reference_pixels: int = 0, tiled: bool = False) -> int:
     """Return what one image of ``pixels`` needs beside the weights, at the worst moment of denoising and decoding.
 
     ``reference_pixels`` is the size of a picture that an edit attends to.
     """
-    tokens = (pixels + reference_pixels) / _PIXELS_PER_TOKEN + _TEXT_TOKENS
+    tokens = (pixels + reference_pixels) / _PIXELS_PER_TOKEN + text_tokens
     decode = min(_TILED_DECODE_BYTES, pixels * _DECODE_BYTES_PER_PIXEL) if tiled else pixels * _DECODE_BYTES_PER_PIXEL
     return max(round(tokens * _FORWARD_BYTES_PER_TOKEN), decode)

@@ -8,7 +8,7 @@ from typing import Final, Self
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
-from shared.planner.sizes import MODULATION_TABLE_BYTES, text_encoder_bytes, transformer_bytes
+from shared.planner.sizes import MODULATION_TABLE_SHARE, text_encoder_bytes, transformer_bytes
 
 _LARGE_ENCODER: Final = "text_encoder_2"
 _ENCODERS: Final = ("text_encoder", _LARGE_ENCODER)
@@ -26,6 +26,8 @@ class GpuSpec:
     large_encoder_bytes: int
     small_encoder_bytes: int
     vae_bytes: int
+    text_tokens: int
+    """Length of a prompt, padding included."""
     adapter_bytes: int = 0
     """Never quantized."""
     attends_to_source: bool = False
@@ -43,6 +45,7 @@ class GpuSpec:
             large_encoder_bytes=sizes.get(_LARGE_ENCODER, 0),
             small_encoder_bytes=sizes.get("text_encoder", 0),
             vae_bytes=sizes.get("vae", 0),
+            text_tokens=spec.max_sequence_length,
             attends_to_source=spec.kind is JobKind.EDIT,
         )
 
@@ -57,7 +60,7 @@ class GpuSpec:
 
     def table_bytes(self) -> int:
         """Return what the modulation table takes instead."""
-        return min(MODULATION_TABLE_BYTES, self.modulation_bytes)
+        return round(MODULATION_TABLE_SHARE * self.modulation_bytes)
 
     def encoder_bytes(self, precision: Precision) -> int:
         """Return the text encoders of the group."""

@@ -32,5 +32,13 @@ class MediaStorage(ABC):
         """Yield the key of every stored file last written before ``moment``, unfinished ones included."""
 
     @abstractmethod
+    def check(self) -> None:
+        """Return if a picture could be stored right now.
+
+        Raises:
+          OSError: it could not: the disk is full, read-only, or gone.
+        """
+
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Remove what is under ``key``; nothing there is no error."""

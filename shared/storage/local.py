@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from shared.storage.base import MediaStorage
+
+_CHECK_BYTES: Final = 8 * 2**20
 
 
 class LocalMediaStorage(MediaStorage):
@@ -52,6 +55,12 @@ class LocalMediaStorage(MediaStorage):
             with suppress(FileNotFoundError):  # deleted meanwhile
                 if path.is_file() and path.stat().st_mtime < limit:
                     yield str(path.relative_to(self._root))
+
+    def check(self) -> None:
+        """Store a file of the size of a large picture, and delete it again; see ``MediaStorage.check``."""
+        key = f"check-{os.getpid()}.bin"
+        self.put(key, bytes(_CHECK_BYTES))
+        self.delete(key)
 
     def delete(self, key: str) -> None:
         """Remove the file, and its directory once that is empty."""

@@ -3,14 +3,14 @@
 import re
 from pathlib import Path
 
-from shared.settings import ApiSettings, CoreSettings, HostSettings, HubSettings, WorkerSettings
+from shared.settings import ApiSettings, CoreSettings, HostSettings, HubSettings, OutsideSettings, WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
 
 def variables():
-    for owner in (CoreSettings, ApiSettings, WorkerSettings, HubSettings, HostSettings):
+    for owner in (CoreSettings, ApiSettings, WorkerSettings, OutsideSettings, HubSettings, HostSettings):
         for name, field in owner.model_fields.items():
             alias = field.validation_alias
             yield (alias.choices[0] if alias else f"FLUX_{name.upper()}"), field

@@ -12,6 +12,7 @@ from shared.domain.job import Lane
 from shared.storage.local import LocalMediaStorage
 from tests.contract.scripted import ScriptedGenerator
 from worker.runner import Runner, RunnerLimits
+from worker.shutdown import Shutdown
 
 LEASE = timedelta(seconds=30)
 
@@ -58,6 +59,7 @@ def make_runner(claims, storage, channel):
             "storage": storage,
             "channel": channel,
             "limits": limits,
+            "shutdown": Shutdown(),
             **changes,
         }
         made.append(Runner(**values))

@@ -45,3 +45,4 @@ def test_the_runner_takes_the_younger_job_whose_model_is_loaded(generator, datab
         limits=RunnerLimits(timedelta(seconds=30), heartbeat_seconds=5),
     )
     assert runner.run_next().startswith(loaded.id)
+    runner.close()

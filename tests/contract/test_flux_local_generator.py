@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from shared.catalog import CATALOG
-from shared.domain.errors import CapabilityError, MediaError, ModelUnavailable, NumericError, OutOfMemory
+from shared.domain.errors import CapabilityError, DeviceLost, MediaError, ModelUnavailable, NumericError, OutOfMemory
 from shared.domain.status import Phase
 from worker.cancellation import JobInterrupted, StopReason
 from worker.generators.flux_local import FluxLocalGenerator
@@ -186,7 +186,13 @@ class TestEveryExitLeavesThePipelineClean:
 
     @pytest.mark.parametrize(
         ("raised", "expected"),
-        [(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), OutOfMemory)],
+        [
+            (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), OutOfMemory),
+            (torch.AcceleratorError("CUDA error: out of memory"), OutOfMemory),
+            (torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel"), DeviceLost),
+            (RuntimeError("CUDA error: device-side assert triggered"), DeviceLost),
+            (RuntimeError("shapes do not fit"), RuntimeError),
+        ],
     )
     def test_after_an_error_inside_the_transformer(self, generator, store, reference, raised, expected):
         def fail(*_):

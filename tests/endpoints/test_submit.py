@@ -67,6 +67,10 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
         "status_seq": 1,
         "model": "demo",
         "generator": "local",
+        "generator_reason": "auto: this machine has no CUDA device, but no Space is configured",
+        "route": [{"generator": "local", "lane": "gpu", "model": "demo", "first": 0, "count": 1}],
+        "leg": 0,
+        "enhancement": None,
         "params": {
             "prompt": PROMPT,
             "num_inference_steps": 4,
@@ -76,6 +80,7 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
             "seed": seed,
             "num_images": 1,
             "precision": "exact",
+            "output_format": "png",
         },
         "job_class": "normal",
         "priority": 0,
@@ -96,7 +101,7 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
         "cancel_requested": False,
         "started_at": None,
         "finished_at": None,
-        "urls": {"self": f"/api/jobs/{body['id']}", "cancel": f"/api/jobs/{body['id']}/cancel"},
+        "urls": {"self": f"/api/jobs/{body['id']}", "cancel": f"/api/jobs/{body['id']}/cancel", "grid": None},
     }
 
 
@@ -162,7 +167,7 @@ def test_every_field_of_a_form_is_heard(server: Server):
     body = submit(server, "edit", model="demo-kontext", **wanted).json()
 
     # then
-    assert body["params"] == {"prompt": PROMPT, **wanted, "precision": "exact"}
+    assert body["params"] == {"prompt": PROMPT, **wanted, "precision": "exact", "output_format": "png"}
 
 
 @pytest.mark.parametrize("kind", ["edit", "fill"])
@@ -489,6 +494,7 @@ def test_a_generate_job_takes_pictures_to_start_from_and_to_follow(server: Serve
     assert params == params | {
         "prompt": PROMPT, "num_inference_steps": 30, "guidance_scale": 7.5, "width": 512, "height": 512, "seed": 3,
         "num_images": 1, "negative_prompt": "blurry", "sampler": "Euler a", "strength": 0.5, "ip_adapter_scale": 0.6,
+        "precision": "exact",
     }  # fmt: skip
 
 

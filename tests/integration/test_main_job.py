@@ -47,6 +47,7 @@ class TestGenerate:
             "height": 256,
             "seed": 7,
             "model": "demo",
+            "generator": "local",
         }
         assert image.text["parameters"].startswith("a red circle on a blue background\nSteps: 4, Sampler: Euler")
         assert done.timings.run_seconds > 0
@@ -164,6 +165,8 @@ class TestWhileItRuns:
         again = client.cancel(job.id)
         assert (again.status, again.images) == (JobStatus.SUCCEEDED, job.images)
         assert not again.cancel_requested
+        assert again.warnings == ["the job had already succeeded, so there was nothing to cancel"]
+        assert client.job(job.id).warnings == []
 
 
 class TestPlainSynchronousCallers:

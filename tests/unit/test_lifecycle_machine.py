@@ -53,6 +53,7 @@ class Expected:
     not_before: object = None
     deadline: object = None
     lease_until: object = None
+    saving: bool = False
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -70,6 +71,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.claims = ClaimRepository(self.database, self.clock)
         self.queue = QueueRepository(self.database, self.clock)
         self.expected: dict[str, Expected] = {}
+        self.published: set[Claim] = set()
         self.keys: dict[str, tuple[str, str, object]] = {}
         self.paused = False
 
@@ -180,8 +182,8 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(target=claims_made, owner=owners, resident=st.frozensets(st.sampled_from(("red", "blue"))))
     def claim(self, owner, resident):
-        if any(self.expected[job_id].owner == owner for job_id in self.of_status(JobStatus.RUNNING)):
-            return multiple()  # a worker runs one job
+        if self.is_busy(owner, saving=False):
+            return multiple()
         due = [job_id for job_id in self.of_status(JobStatus.QUEUED) if self.is_due(self.expected[job_id])]
         job = self.claims.claim(Lane.GPU, owner, LEASE, resident)
         if job is None:
@@ -204,19 +206,30 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(claim=claims_made, phase=st.sampled_from(Phase))
     def set_phase(self, claim, phase):
-        assert self.claims.set_phase(claim, phase) == self.holds(claim)
+        saving, held = phase is Phase.SAVING, self.holds(claim)
+        if held and self.is_busy(claim.owner, saving=saving, besides=claim.job_id):
+            return
+        assert self.claims.set_phase(claim, phase) == held
+        if held:
+            self.expected[claim.job_id].saving = saving
 
     @rule(claim=claims_made)
     def succeed(self, claim):
         key = f"{claim.job_id}/{claim.attempt}-0.png"
-        if self.holds(claim):
-            self.storage.put(key, key.encode())
+        self.storage.put(key, key.encode())
         image = JobImage(
             id=new_image_id(), index=0, seed=1, width=8, height=8, path=key, content_type="image/png",
             size_bytes=len(key), sha256=hashlib.sha256(key.encode()).hexdigest(),
         )  # fmt: skip
         written = self.claims.succeed(claim, [image], Timings(), [])
-        self.ends(claim, Edge.FINISH, JobStatus.SUCCEEDED, written, unless_cancelled=True)
+        if claim in self.published:  # asked again after an answer that was lost on the way
+            assert written
+            return
+        self.ends(claim, Edge.FINISH, JobStatus.SUCCEEDED, written)
+        if written:
+            self.published.add(claim)
+        else:
+            self.storage.delete(key)
 
     @rule(claim=claims_made)
     def fail(self, claim):
@@ -229,13 +242,13 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(claim=claims_made, pause=st.sampled_from((0, 300)))
     def retry(self, claim, pause):
         written = self.claims.retry(claim, ERROR, timedelta(seconds=pause))
-        self.ends(claim, Edge.RETRY, JobStatus.QUEUED, written, unless_cancelled=True)
+        self.ends(claim, Edge.RETRY, self.back(claim), written)
         if written:
             self.expected[claim.job_id].not_before = self.clock.now + timedelta(seconds=pause)
 
     @rule(claim=claims_made)
     def release(self, claim):
-        self.ends(claim, Edge.RELEASE, JobStatus.QUEUED, self.claims.release(claim), unless_cancelled=True)
+        self.ends(claim, Edge.RELEASE, self.back(claim), self.claims.release(claim))
 
     @rule(owner=owners)
     def rescue_others(self, owner):
@@ -248,7 +261,9 @@ class Lifecycle(RuleBasedStateMachine):
         silent = [
             job_id for job_id in self.of_status(JobStatus.RUNNING) if self.expected[job_id].lease_until < self.clock.now
         ]
-        assert sorted(self.claims.rescue_expired()) == sorted(silent)
+        expired = self.claims.expired()
+        assert sorted(claim.job_id for claim in expired) == sorted(silent)
+        assert all(self.claims.rescue_expired(claim) for claim in expired)
         self.crash(silent)
 
     # The clock
@@ -290,24 +305,29 @@ class Lifecycle(RuleBasedStateMachine):
         )
         return in_time and not job.held and not self.paused
 
+    def is_busy(self, owner, *, saving, besides=None):
+        """Whether a worker has a job before, or in, the phase ``saving``; it has at most one of each."""
+        return any(
+            (job.owner, job.saving) == (owner, saving) for job_id, job in self.expected.items() if job_id != besides
+        )
+
     def holds(self, claim):
         job = self.expected[claim.job_id]
         return (job.status, job.attempt, job.owner) == (JobStatus.RUNNING, claim.attempt, claim.owner)
 
-    def ends(self, claim, edge, status, written, unless_cancelled=False):
-        job = self.expected[claim.job_id]
-        published_before = edge is Edge.FINISH and (job.status, job.attempt) == (status, claim.attempt)
-        if published_before:
-            assert written  # saying it twice is safe
-            return
-        assert written == (self.holds(claim) and not (unless_cancelled and job.cancel_requested))
+    def back(self, claim):
+        return JobStatus.CANCELLED if self.expected[claim.job_id].cancel_requested else JobStatus.QUEUED
+
+    def ends(self, claim, edge, status, written):
+        undoes_a_cancel = edge is Edge.FINISH and self.expected[claim.job_id].cancel_requested
+        assert written == (self.holds(claim) and not undoes_a_cancel)
         if written:
             self.move(claim.job_id, edge, status)
 
     def move(self, job_id, edge, status):
         job = self.expected[job_id]
         assert edge in TRANSITIONS[job.status][status]
-        job.status, job.owner, job.lease_until = status, None, None
+        job.status, job.owner, job.lease_until, job.saving = status, None, None, False
 
     def crash(self, job_ids):
         for job_id in job_ids:

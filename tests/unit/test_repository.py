@@ -9,6 +9,7 @@ import pytest
 from shared.db.jobs import JobFilter
 from shared.domain.errors import CapacityError
 from shared.domain.job import Claim, JobClass, JobError, JobImage, Lane, Timings
+from shared.domain.route import Generator, simple_route
 from shared.domain.status import JobStatus, Phase
 from shared.ids import new_image_id
 from tests.builders import new_job
@@ -23,7 +24,7 @@ def claim_of(job, owner="w1"):
 def image(index=0):
     return JobImage(
         id=new_image_id(), index=index, seed=1, width=8, height=8, path=f"x/{index}.png",
-        content_type="image/png", size_bytes=1, sha256="0" * 64,
+        content_type="image/png", size_bytes=1, sha256="0" * 64, generator=Generator.LOCAL,
     )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ class TestClaim:
         assert claims.claim(Lane.GPU, "w1", LEASE) is None
 
     def test_another_lane_is_left_alone(self, jobs, claims):
-        jobs.add(new_job(lane=Lane.REMOTE), 100)
+        jobs.add(new_job(route=simple_route("schnell", 1, generator=Generator.REMOTE)), 100)
         assert claims.claim(Lane.GPU, "w1", LEASE) is None
 
     def test_parallel_claims_never_share_a_job(self, jobs, claims):
@@ -106,11 +107,9 @@ class TestCancelAgainstTheEnd:
         jobs.add(new_job(), 100)
         return claim_of(claims.claim(Lane.GPU, "w1", LEASE))
 
-    def test_an_accepted_cancel_wins_over_every_other_way_on(self, jobs, claims, claim):
+    def test_an_accepted_cancel_wins_over_a_later_end(self, jobs, claims, claim):
         jobs.request_cancel(claim.job_id)
         assert not claims.succeed(claim, [image()], Timings(), [])
-        assert not claims.retry(claim, JobError(code="x", message="x", retryable=True), timedelta())
-        assert not claims.release(claim)
         assert claims.cancel(claim, Timings())
         assert (jobs.get(claim.job_id).status, jobs.get(claim.job_id).images) == (JobStatus.CANCELLED, ())
 
@@ -159,10 +158,41 @@ class TestRescue:
     def test_an_expired_lease_is_rescued_and_a_live_one_is_not(self, jobs, claims, clock):
         job = jobs.add(new_job(), 100)
         claims.claim(Lane.GPU, "w1", LEASE)
-        assert claims.rescue_expired() == []
+        assert claims.expired() == frozenset()
         clock.now += LEASE
-        assert claims.rescue_expired() == [job.id]
+        (claim,) = claims.expired()
+        assert (claim.job_id, claim.attempt, claim.owner) == (job.id, 1, "w1")
+        assert claims.rescue_expired(claim)
+        assert not claims.rescue_expired(claim)
         assert jobs.get(job.id).status is JobStatus.QUEUED
+
+    def test_a_lease_that_was_renewed_meanwhile_is_not_rescued(self, jobs, claims, clock):
+        jobs.add(new_job(), 100)
+        claims.claim(Lane.GPU, "w1", LEASE)
+        clock.now += LEASE
+        (claim,) = claims.expired()
+        claims.heartbeat(claim, LEASE)
+        assert not claims.rescue_expired(claim)
+
+    def test_a_crash_keeps_its_reason(self, jobs, claims):
+        job = jobs.add(new_job(), 100)
+        error = JobError(code="worker_hung", message="No progress.")
+        for _ in range(3):
+            assert claims.crash(claim_of(claims.claim(Lane.GPU, "w1", LEASE)), error)
+        failed = jobs.get(job.id)
+        assert [(item.outcome, item.error.code) for item in failed.attempts] == [("rescue", "worker_hung")] * 3
+        assert (failed.error.code, failed.crashes) == ("worker_crashed", 3)
+        assert "No progress." in failed.error.message
+
+    def test_only_crashes_in_a_row_put_the_device_in_doubt(self, jobs, claims):
+        error = JobError(code="device_lost", message="x")
+        seen = []
+        for end in ("crash", "crash", "release", "crash", "crash"):
+            jobs.add(new_job(), 100)
+            claim = claim_of(claims.claim(Lane.GPU, "w1", LEASE))
+            claims.crash(claim, error) if end == "crash" else claims.release(claim)
+            seen.append(claims.crashed_lately(Lane.GPU))
+        assert seen == [False, True, False, False, True]
 
     def test_a_cancel_that_the_dead_worker_never_saw_is_honoured(self, jobs, claims):
         job = jobs.add(new_job(), 100)

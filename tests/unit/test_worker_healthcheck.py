@@ -45,6 +45,14 @@ def test_a_worker_that_said_goodbye_is_unhealthy(database, settings):
     assert not check_health(settings, lambda: NOW).healthy
 
 
+def test_a_worker_that_fails_its_self_test_is_unhealthy(database, settings):
+    give_sign_of_life(database, NOW)
+    WorkerRepository(database, lambda: NOW).beat("worker-1", WorkerState.UNHEALTHY, "device: lost")
+    health = check_health(settings, lambda: NOW)
+    assert not health.healthy
+    assert health.reason.endswith("unhealthy, last sign of life 0.0 s ago; device: lost")
+
+
 def test_the_newest_worker_counts(database, settings):
     give_sign_of_life(database, NOW - timedelta(hours=1), owner="dead")
     give_sign_of_life(database, NOW, owner="alive")
@@ -54,6 +62,11 @@ def test_the_newest_worker_counts(database, settings):
 def test_a_worker_of_another_lane_does_not_count(database, settings):
     give_sign_of_life(database, NOW, lane=Lane.REMOTE)
     assert check_health(settings, lambda: NOW) == Health(False, "no GPU worker has started yet")
+
+
+def test_the_remote_lane_is_judged_on_request(database, settings):
+    give_sign_of_life(database, NOW, lane=Lane.REMOTE)
+    assert check_health(settings, lambda: NOW, Lane.REMOTE).healthy
 
 
 def test_a_database_without_schema_is_unhealthy_in_words(settings):

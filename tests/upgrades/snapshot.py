@@ -58,11 +58,13 @@ def fill(database: Database) -> None:
         return job, Claim(job_id=job.id, attempt=job.attempt, owner="wrk_released")
 
     job, claim = running(params=params(num_images=2))
-    claims.succeed(claim, [_image(job, claim, index) for index in range(2)], Timings(run_seconds=1.5), ["a warning"])
+    claims.succeed(
+        claim, [stored_image(job, claim, index) for index in range(2)], Timings(run_seconds=1.5), ["a warning"]
+    )
     source = _stored("upload/input-image.png")
     uploaded = JobInput(role=InputRole.IMAGE, width=8, height=8, **source)
     job, claim = running(params=params(kind="edit"), model="demo-kontext", inputs=(uploaded,))
-    claims.succeed(claim, [_image(job, claim, 0)], Timings(run_seconds=1.5), [])
+    claims.succeed(claim, [stored_image(job, claim, 0)], Timings(run_seconds=1.5), [])
     _, claim = running()
     claims.fail(claim, JobError(code="numeric_error", message="NaN"), Timings())
     job, claim = running()
@@ -80,7 +82,7 @@ def fill(database: Database) -> None:
     running()
 
 
-def _image(job: Job, claim: Claim, index: int) -> JobImage:
+def stored_image(job: Job, claim: Claim, index: int) -> JobImage:
     return JobImage(
         id=new_image_id(),
         index=index,

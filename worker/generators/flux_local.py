@@ -9,11 +9,9 @@ from PIL import Image
 
 from shared.catalog import find_model
 from shared.domain.capabilities import fit_size
-from shared.domain.errors import CapabilityError, MediaError, OutOfMemory
+from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
-from shared.domain.residency import residency_key
-from shared.domain.status import Phase
 from worker.demo.vocabulary import unknown_words
 from worker.generators.interface import (
     GenerationContext,
@@ -22,10 +20,10 @@ from worker.generators.interface import (
     SilentContext,
 )
 from worker.generators.options import resolve_options
-from worker.pipelines.assemble import starting_from_picture
-from worker.pipelines.decode import decode_latents
-from worker.pipelines.device import StepPacer, free_cached_memory
+from worker.generators.painter import Painter
+from worker.pipelines.ladder import Ladder
 from worker.pipelines.loader import LoadedPipeline, Pipeline
+from worker.pipelines.placement import Placement, Unmanaged
 from worker.pipelines.prompt_cache import PromptEmbeds, PromptKey
 from worker.pipelines.store import PipelineStore
 
@@ -36,15 +34,26 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     """Runs any model of the catalog with the pipelines of one store, one image after another."""
 
     def __init__(self, store: PipelineStore) -> None:
-        self._store = store
+        self.store = store
+        self._painter = Painter(store)
+        self._calls = FluxCalls(store)
+
+    @property
+    def ladder(self) -> Ladder:
+        """What jobs had to give up for want of memory."""
+        return self._painter.ladder
+
+    def expect(self, residency: str | None) -> None:
+        """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
+        self._painter.expected = residency
 
     def warm(self, model: str) -> None:
-        """Load a model; see ``ImageGeneratorInterface.warm``."""
-        self._store.get(find_model(model))
+        """Load a model and put it on the device; see ``ImageGeneratorInterface.warm``."""
+        self.store.get(find_model(model))
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
-        return frozenset(map(residency_key, self._store.resident_models()))
+        return frozenset(map(str, self.store.resident_keys()))
 
     def generate(
         self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
@@ -59,97 +68,45 @@ class FluxLocalGenerator(ImageGeneratorInterface):
                 limit=None,
             )
         params = resolve_options(spec, prompt, options)
-        self._store.check_precision(spec, params.precision)
+        self.store.check(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
-        context.on_phase(Phase.LOADING)
-        loaded = self._store.load(spec)
-        starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
-        runs = starting_from_picture(loaded) if starts_from_picture else loaded
-        try:
-            return self.paint(runs, params, pictures, context)
-        except torch.OutOfMemoryError as error:
-            message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
-        finally:
-            loaded.pipeline.maybe_free_model_hooks()
-        # Outside the except block, so that the traceback no longer holds the tensors.
-        free_cached_memory(self._store.device)
-        raise OutOfMemory(message, width=params.width, height=params.height)
+        return self._painter.paint(self._calls, spec, params, pictures, context)
 
-    def paint(
-        self,
-        loaded: LoadedPipeline,
-        params: BaseParams,
-        pictures: dict[str, Any],
-        context: GenerationContext,
-    ) -> list[Image.Image]:
-        """Paint with a loaded pipeline; ``pictures`` are its arguments that come of pictures.
 
-        Raises: what ``generate`` raises, and torch's own out-of-memory error.
-        """
-        spec, pipeline = loaded.spec, loaded.pipeline
-        context.on_phase(Phase.ENCODING)
-        _warn_of_lost_words(spec, pipeline, params.prompt, context)
-        embeds = self._encode(loaded, params)
-        images = []
-        for index in range(params.num_images):
-            context.on_phase(Phase.DENOISING)
-            latents = self._denoise(spec, pipeline, params, index, pictures | embeds, context)
-            context.on_phase(Phase.DECODING)
-            image = decode_latents(pipeline, latents, params.width, params.height)
-            if spec.kind is JobKind.FILL:
-                image = Image.composite(image, pictures["image"], pictures["mask_image"])
-            context.on_image(index, image)
-            images.append(image)
-        return images
+class FluxCalls:
+    """How FLUX pipelines are called."""
 
-    def _encode(self, loaded: LoadedPipeline, params: BaseParams) -> dict[str, Any]:
+    def __init__(self, store: PipelineStore) -> None:
+        self._store = store
+
+    def prepare(self, loaded: LoadedPipeline, params: BaseParams, context: GenerationContext) -> LoadedPipeline:
+        """Warn of words that the model does not read; see ``PipelineCalls``."""
+        _warn_of_lost_words(loaded.spec, loaded.pipeline, params.prompt, context)
+        return loaded
+
+    def encode(self, loaded: LoadedPipeline, placement: Placement | Unmanaged, params: BaseParams) -> dict[str, Any]:
+        """Return both embeddings of the prompt, made once for all jobs that have it; see ``PipelineCalls``."""
         device = self._store.device.torch_device
         length = loaded.spec.max_sequence_length
 
         @torch.no_grad()
         def encode() -> PromptEmbeds:
-            prompt_embeds, pooled, _ = loaded.pipeline.encode_prompt(
-                prompt=params.prompt, prompt_2=None, device=device, max_sequence_length=length
-            )
+            with placement.encoding():
+                prompt_embeds, pooled, _ = loaded.pipeline.encode_prompt(
+                    prompt=params.prompt, prompt_2=None, device=device, max_sequence_length=length
+                )
             return PromptEmbeds(prompt_embeds, pooled)
 
         key = PromptKey(f"{loaded.encoders}:{params.precision}", length, params.prompt)
         embeds = self._store.prompts.get(key, device, encode)
         return {"prompt_embeds": embeds.prompt_embeds, "pooled_prompt_embeds": embeds.pooled_prompt_embeds}
 
-    def _denoise(
-        self,
-        spec: PipelineSpec,
-        pipeline: Pipeline,
-        params: BaseParams,
-        index: int,
-        inputs: dict[str, Any],
-        context: GenerationContext,
-    ) -> torch.Tensor:
-        pacer = StepPacer(self._store.device)
-
-        def on_step_end(running: Pipeline, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
-            pacer.step_done()
-            context.on_step(step + 1, running.num_timesteps)
-            return kwargs
-
-        if spec.kind is JobKind.EDIT:  # else diffusers snaps to its own list of sizes
-            inputs = inputs | {"max_area": params.width * params.height, "_auto_resize": False}
-        result = pipeline(
-            width=params.width,
-            height=params.height,
-            num_inference_steps=params.num_inference_steps,
-            guidance_scale=params.guidance_scale,
-            # On the CPU, so that a seed means the same picture on every card.
-            generator=torch.Generator("cpu").manual_seed(params.seed + index),
-            callback_on_step_end=on_step_end,
-            max_sequence_length=spec.max_sequence_length,
-            output_type="latent",
-            return_dict=False,
-            **inputs,
-        )
-        latents: torch.Tensor = result[0]
-        return latents
+    def arguments(self, loaded: LoadedPipeline, params: BaseParams, starts_from_picture: bool) -> dict[str, Any]:  # noqa: ARG002
+        """Return sizes and lengths; see ``PipelineCalls``."""
+        sizes: dict[str, Any] = {"width": params.width, "height": params.height}
+        if loaded.spec.kind is JobKind.EDIT:  # else diffusers snaps to its own list of sizes
+            sizes |= {"max_area": params.width * params.height, "_auto_resize": False}
+        return sizes | {"max_sequence_length": loaded.spec.max_sequence_length}
 
 
 def _prepare_pictures(spec: PipelineSpec, params: JobParams, options: GenerationOptions) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class GenerationOptions(TypedDict, total=False):
     seed: int
     """Seed of the first image; image ``i`` uses ``seed + i``."""
     num_images: int
+    precision: Precision
     negative_prompt: str
     sampler: str
     """One of ``shared.domain.samplers.SAMPLERS``."""
@@ -37,8 +38,6 @@ class GenerationOptions(TypedDict, total=False):
     """Share of the denoising that ``image`` goes through in a generate job, 0..1."""
     ip_adapter_scale: float
     """How much ``reference`` counts, 0..1."""
-
-    precision: Precision
 
 
 PICTURES: Final = ("image", "mask", "reference")
@@ -53,6 +52,12 @@ class GenerationContext(Protocol):
 
     def on_step(self, step: int, total_steps: int) -> None:
         """Denoising step ``step`` of ``total_steps`` (1-based) of the current image is done."""
+
+    def on_queue(self, position: int, eta_seconds: float | None) -> None:
+        """The current image is on another server, where ``position`` others go first (0: it is next, or made now).
+
+        Reported again and again, as a sign of life between two steps.
+        """
 
     def on_image(self, index: int, image: Image.Image) -> None:
         """Image ``index`` (0-based) is finished, its pixels on the host; it is saved while the work goes on."""
@@ -74,6 +79,9 @@ class SilentContext:
         """Ignore."""
 
     def on_step(self, step: int, total_steps: int) -> None:
+        """Ignore."""
+
+    def on_queue(self, position: int, eta_seconds: float | None) -> None:
         """Ignore."""
 
     def on_image(self, index: int, image: Image.Image) -> None:
@@ -104,6 +112,8 @@ class ImageGeneratorInterface(ABC):
           ModelUnavailable: the weights are not there.
           OutOfMemory: the device cannot hold the job.
           NumericError: the model produced no picture (NaN).
+          DeviceLost: the device takes no more work from this process, which has to be replaced.
+          RemoteUnavailable, QuotaExceeded, RemoteRefused, RemoteFailed: from a generator on another machine.
         """
 
     def generate_from(
@@ -136,3 +146,9 @@ class ImageGeneratorInterface(ABC):
     def resident(self) -> frozenset[str]:
         """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
         return frozenset()
+
+    def expect(self, residency: str | None) -> None:  # noqa: B027  # nobody has to implement a hint
+        """Hear what the next job probably needs: whoever can brings it while the current one computes.
+
+        A hint, called before ``generate``; nothing has to come of it.
+        """

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Unpack
 
-import torch
 from PIL import Image
 
 from shared.catalog import find_model
-from shared.domain.errors import CapabilityError, OutOfMemory
+from shared.domain.errors import CapabilityError
 from shared.domain.params import GenerateParams
-from shared.domain.residency import residency_key
 from worker.generators.interface import GenerationContext, GenerationOptions, ImageGeneratorInterface
 from worker.generators.ip_adapter_runner import IPAdapterRunner
 from worker.generators.options import resolve_options
-from worker.pipelines.device import free_cached_memory
 from worker.pipelines.store import PipelineStore
 
 
@@ -29,9 +26,13 @@ class IPAdapterLocalAdapter(ImageGeneratorInterface):
         """Load a model with its adapter; see ``ImageGeneratorInterface.warm``."""
         self._runner.warm(find_model(model))
 
+    def expect(self, residency: str | None) -> None:
+        """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
+        self._runner.painter.expected = residency
+
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
-        return frozenset(map(residency_key, self._store.resident_models()))
+        return frozenset(map(str, self._store.resident_keys()))
 
     def generate(
         self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
@@ -45,14 +46,8 @@ class IPAdapterLocalAdapter(ImageGeneratorInterface):
                 field="model",
                 limit=None,
             )
-        self._store.check_precision(spec, params.precision)
+        self._store.check(spec, params.precision)
         image, reference = options.get("image"), options.get("reference")
-        try:
-            if image is None:
-                return self._runner.generate_text2img(spec, params, reference=reference, context=context)
-            return self._runner.generate_img2img(spec, params, image=image, reference=reference, context=context)
-        except torch.OutOfMemoryError as error:
-            message = f"{self._store.device.description} ran out of memory: {error}".splitlines()[0]
-        # Outside the except block, so that the traceback no longer holds the tensors.
-        free_cached_memory(self._store.device)
-        raise OutOfMemory(message, width=params.width, height=params.height)
+        if image is None:
+            return self._runner.generate_text2img(spec, params, reference=reference, context=context)
+        return self._runner.generate_img2img(spec, params, image=image, reference=reference, context=context)

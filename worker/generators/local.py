@@ -22,8 +22,13 @@ class LocalGenerator(ImageGeneratorInterface):
         self._consistent = IPAdapterLocalAdapter(store)
 
     def warm(self, model: str) -> None:
-        """Load a model for jobs by words alone; see ``ImageGeneratorInterface.warm``."""
+        """Put a model on the device for jobs by words alone; see ``ImageGeneratorInterface.warm``."""
         self._flux.warm(model)
+
+    def expect(self, residency: str | None) -> None:
+        """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
+        self._flux.expect(residency)
+        self._consistent.expect(residency)
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""

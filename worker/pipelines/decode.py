@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
@@ -29,6 +33,19 @@ def decode_latents(pipeline: Pipeline, latents: torch.Tensor, width: int, height
     _require_finite(decoded, "pixels")
     pixels = (decoded[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
+
+
+@contextmanager
+def tiled(vae: Any) -> Iterator[None]:
+    """Decode in overlapping tiles of half the VAE's own size (512 pixels for FLUX.1) until the block ends."""
+    before = vae.tile_sample_min_size, vae.tile_latent_min_size
+    vae.tile_sample_min_size, vae.tile_latent_min_size = (size // 2 for size in before)
+    vae.enable_tiling()
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
+        vae.tile_sample_min_size, vae.tile_latent_min_size = before
 
 
 def _require_finite(tensor: torch.Tensor, what: str) -> None:

@@ -1,16 +1,17 @@
-"""The only caller of ``torch.cuda``: which device, which dtype, how much memory, and pacing of steps."""
+"""The caller of ``torch.cuda``: which device, which dtype, how much memory, and pacing of steps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 
+from shared.domain.errors import DeviceLost
 from shared.domain.precision import Precision
-
-CUDA_RESERVE_BYTES: Final = 3 * 2**30
-"""Left free beside the weights: CUDA context, activations of 1024 x 1024, VAE decode (see the planner)."""
+from worker.pipelines.cuda_memory import CudaMemory
+from worker.pipelines.device_memory import DeviceMemory, HostMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ def pick_device(wanted: str) -> Device:
     )
 
 
+def device_memory(device: Device, pinnable_bytes: int) -> DeviceMemory:
+    """Return the way of weights to this device; at most ``pinnable_bytes`` of the host's memory are pinned for it."""
+    return CudaMemory(device.torch_device, pinnable_bytes) if device.is_cuda else HostMemory()
+
+
 class StepPacer:
     """Keeps the host at most one step ahead of the card, so that progress and cancel mean what they say."""
 
@@ -83,6 +89,32 @@ class StepPacer:
             self._previous.synchronize()
         self._previous = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._previous.record()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device only lacked memory, which the next job may have again."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
+    )
+
+
+@contextmanager
+def device_loss() -> Iterator[None]:
+    """Turn an error after which CUDA refuses all further work of this process into ``DeviceLost``.
+
+    "To continue using CUDA, the process must be terminated and relaunched" (CUDA runtime API, cudaErrorIllegalAddress
+    and others). Torch raises ``AcceleratorError``; some of its calls a plain RuntimeError that quotes CUDA.
+
+    Raises:
+      DeviceLost: instead of such an error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        quotes_cuda = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+        if not quotes_cuda or is_out_of_memory(error):
+            raise
+        raise DeviceLost(f"The device failed: {str(error).splitlines()[0]}") from error
 
 
 def free_cached_memory(device: Device) -> None:

@@ -8,12 +8,13 @@ in and out around each job that needs it; nothing is copied or computed for that
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import structlog
+import torch
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
@@ -21,9 +22,10 @@ from shared.domain.adapter import IPAdapterSpec
 from shared.domain.errors import ModelUnavailable
 from shared.domain.model import ModelFamily
 from worker.pipelines.assemble import assemble
-from worker.pipelines.device import Device
-from worker.pipelines.loader import LoadedPipeline, Pipeline
-from worker.pipelines.weights import Weights
+from worker.pipelines.device_memory import blocks_of
+from worker.pipelines.loader import LoadedPipeline, Pipeline, denoiser_of
+from worker.pipelines.residency import Residency
+from worker.pipelines.store import PipelineStore
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +44,11 @@ class AdapterState:
         kind = getattr(denoiser.config, "encoder_hid_dim_type", None)
         return cls(denoiser.attn_processors, getattr(denoiser, "encoder_hid_proj", None), kind)
 
+    def module(self) -> torch.nn.Module:
+        """Return all of the adapter's weights."""
+        added = [part for part in self.processors.values() if isinstance(part, torch.nn.Module)]
+        return torch.nn.ModuleList([self.projection, *added])
+
     def put_into(self, denoiser: Any) -> None:
         """Bring a model into this state."""
         denoiser.set_attn_processor(dict(self.processors))
@@ -49,49 +56,64 @@ class AdapterState:
         denoiser.config.encoder_hid_dim_type = self.projection_kind
 
 
-@dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """An adapter for one resident model, not part of it now."""
+    """An adapter for one loaded model, not part of it now; its weights come to the device when it is attached."""
 
-    state: AdapterState
-    image_encoder: Any
-    feature_extractor: CLIPImageProcessor
-
-    @property
-    def parts(self) -> dict[str, Any]:
+    def __init__(self, residency: Residency, name: str, state: AdapterState, encoder: ImageEncoder) -> None:
+        self._residency = residency
+        self._name = name
+        self._state = state
+        self._encoder = encoder
+        self.parts = {"image_encoder": encoder.model, "feature_extractor": encoder.extractor}
         """What a pipeline must be assembled with to look at a reference picture."""
-        return {"image_encoder": self.image_encoder, "feature_extractor": self.feature_extractor}
+
+    def looking(self) -> AbstractContextManager[None]:
+        """Have the image encoder on the device until the block ends."""
+        return self._residency.using([self._encoder.name], 0)
 
     @contextmanager
     def attached(self, pipeline: Pipeline, scale: float) -> Iterator[None]:
-        """Make the adapter part of the pipeline's model, counting by ``scale`` (0..1), until the block ends."""
+        """Make the adapter part of the pipeline's model, counting by ``scale`` (0..1), until the block ends.
+
+        Raises:
+          OutOfMemory: it does not fit beside what else is in use.
+        """
         denoiser = denoiser_of(pipeline)
         plain = AdapterState.of(denoiser)
-        self.state.put_into(denoiser)
-        try:
-            pipeline.set_ip_adapter_scale(scale)
-            yield
-        finally:
-            plain.put_into(denoiser)
+        with self._residency.using([self._name], 0):
+            self._state.put_into(denoiser)
+            try:
+                pipeline.set_ip_adapter_scale(scale)
+                yield
+            finally:
+                plain.put_into(denoiser)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEncoder:
+    """CLIP's half for pictures, and what brings a picture into its form."""
+
+    name: str
+    model: Any
+    extractor: CLIPImageProcessor
 
 
 class IPAdapters:
     """Loads each adapter at its first use and keeps it; models that look through one image encoder share it."""
 
-    def __init__(self, weights: Weights, device: Device) -> None:
-        self._weights = weights
-        self._device = device
+    def __init__(self, store: PipelineStore) -> None:
+        self._store = store
         self._adapters: dict[str, LoadedAdapter] = {}
-        self._encoders: dict[Path, Any] = {}
+        self._encoders: dict[Path, ImageEncoder] = {}
 
     def get(self, spec: IPAdapterSpec, loaded: LoadedPipeline) -> LoadedAdapter:
-        """Return the adapter for a resident model.
+        """Return the adapter for a loaded model.
 
         Raises:
           ModelUnavailable: its weights are missing, cannot be read, or do not fit the model.
         """
         if spec.adapter not in self._adapters:
-            file, encoder_folder = self._weights.adapter(spec)
+            file, encoder_folder = self._store.weights.adapter(spec)
             log.info("loading", action="load_adapter", adapter=spec.adapter, file=str(file))
             try:
                 self._adapters[spec.adapter] = self._load(spec, loaded, file, encoder_folder)
@@ -101,33 +123,32 @@ class IPAdapters:
         return self._adapters[spec.adapter]
 
     def _load(self, spec: IPAdapterSpec, loaded: LoadedPipeline, file: Path, encoder_folder: Path) -> LoadedAdapter:
-        denoiser = denoiser_of(loaded.pipeline)
         encoder = self._encoder(encoder_folder)
-        _check_layout(spec, loaded, file, encoder.config.projection_dim)
-        side = encoder.config.image_size
-        extractor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-        pipeline = assemble(
-            loaded.spec.pipeline_class, loaded.pipeline, image_encoder=encoder, feature_extractor=extractor
-        )
+        _check_layout(spec, loaded, file, encoder.model.config.projection_dim)
+        parts = {"image_encoder": encoder.model, "feature_extractor": encoder.extractor}
+        pipeline = assemble(loaded.spec.pipeline_class, loaded.pipeline, **parts)
+        denoiser = denoiser_of(pipeline)
         plain = AdapterState.of(denoiser)
         try:
             pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name, local_files_only=True)
-            return LoadedAdapter(AdapterState.of(denoiser), encoder, extractor)
+            state = AdapterState.of(denoiser)
         finally:
             plain.put_into(denoiser)
+        adapter_weights = state.module().to(device="cpu", dtype=self._store.device.dtype)
+        self._store.residency.add(spec.adapter, blocks_of(adapter_weights))
+        return LoadedAdapter(self._store.residency, spec.adapter, state, encoder)
 
-    def _encoder(self, folder: Path) -> Any:
+    def _encoder(self, folder: Path) -> ImageEncoder:
         if folder not in self._encoders:
-            encoder = CLIPVisionModelWithProjection.from_pretrained(
-                folder, dtype=self._device.dtype, use_safetensors=True, local_files_only=True
-            )
-            self._encoders[folder] = encoder.to(self._device.torch_device).eval()
+            model = CLIPVisionModelWithProjection.from_pretrained(
+                folder, dtype=self._store.device.dtype, use_safetensors=True, local_files_only=True
+            ).eval()
+            side = model.config.image_size
+            extractor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+            name = f"image-encoder:{folder}"
+            self._store.residency.add(name, blocks_of(model))
+            self._encoders[folder] = ImageEncoder(name, model, extractor)
         return self._encoders[folder]
-
-
-def denoiser_of(pipeline: Pipeline) -> Any:
-    """Return the network that denoises: FLUX calls it transformer, Stable Diffusion UNet."""
-    return getattr(pipeline, "unet", None) or pipeline.transformer
 
 
 def _check_layout(spec: IPAdapterSpec, loaded: LoadedPipeline, file: Path, embedding_width: int) -> None:

@@ -11,7 +11,7 @@ from shared.domain.errors import CapabilityError
 from shared.domain.model import PipelineSpec
 from shared.domain.precision import BEST_FIRST, Precision
 from shared.domain.report import PlanReport, PrecisionReport
-from shared.planner import Budget, GpuSpec, Wanted, plan
+from shared.planner import Budget, GpuSpec, Shape, Wanted, plan
 from shared.planner.report import plan_report
 from shared.settings import WorkerSettings
 from worker.pipelines.device import Device
@@ -30,9 +30,13 @@ def machine_budget(device: Device, link_gb_per_second: float) -> Budget:
     )
 
 
-def refusals(spec: PipelineSpec, device: Device, budget: Budget) -> dict[Precision, str]:
-    """Return, for each precision at which a model cannot run here, why."""
-    return {precision: why for precision in Precision if (why := _refusal(spec, precision, budget, device))}
+def refusals(spec: PipelineSpec, device: Device, budget: Budget, side: int | None = None) -> dict[Precision, str]:
+    """Return, for each precision at which a model cannot make a square of ``side`` pixels here, why.
+
+    Without ``side`` it is the model's smallest, so that what is refused is impossible.
+    """
+    shape = Shape((side or spec.limits.min_side) ** 2, (side or spec.limits.min_side) ** 2)
+    return {precision: why for precision in Precision if (why := _refusal(spec, precision, budget, device, shape))}
 
 
 def precision_report(spec: PipelineSpec, device: Device, settings: WorkerSettings) -> PrecisionReport:
@@ -40,11 +44,14 @@ def precision_report(spec: PipelineSpec, device: Device, settings: WorkerSetting
 
     Where exact does not fit, it is left to diffusers' model offload, unless the settings forbid that.
     """
-    refused = refusals(spec, device, machine_budget(device, settings.link_gb_per_second))
-    possible = [precision for precision in BEST_FIRST if precision not in refused]
-    if not possible and settings.cpu_offload != "off":
-        why = refused.pop(Precision.EXACT)
-        return PrecisionReport(default=Precision.EXACT, reason=f"diffusers' model offload: {why}", refused=refused)
+    budget = machine_budget(device, settings.link_gb_per_second)
+    refused = refusals(spec, device, budget)
+    too_large = refusals(spec, device, budget, spec.native_side)
+    possible = [precision for precision in BEST_FIRST if precision not in too_large]
+    if not possible and device.is_cuda and settings.cpu_offload != "off":
+        refused.pop(Precision.EXACT, None)
+        reason = f"diffusers' model offload: {too_large[Precision.EXACT]}"
+        return PrecisionReport(default=Precision.EXACT, reason=reason, refused=refused)
     best = possible[0] if possible else Precision.EXACT
     if settings.precision == "auto":
         return PrecisionReport(default=best, reason="the best that fits this device", refused=refused)
@@ -72,11 +79,11 @@ def default_plan(
     return plan_report(made)
 
 
-def _refusal(spec: PipelineSpec, precision: Precision, budget: Budget, device: Device) -> str | None:
+def _refusal(spec: PipelineSpec, precision: Precision, budget: Budget, device: Device, shape: Shape) -> str | None:
     if precision not in device.precisions:
         return f"precision is {precision}; on this device ({device.kind}) only {' or '.join(device.precisions)} works."
     try:
-        plan(GPU_SPECS, budget, Wanted(models=(spec.model,), precision=precision))
+        plan(GPU_SPECS, budget, Wanted(models=(spec.model,), precision=precision, shape=shape))
     except CapabilityError as error:
         return error.message
     return None

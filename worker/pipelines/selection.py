@@ -26,6 +26,7 @@ def worker_report(settings: WorkerSettings, device: Device, weights: Weights) ->
     precision = precision_report(find_model(defaults[JobKind.GENERATE].model), device, settings).default
     return WorkerReport(
         device=device.description,
+        has_cuda=device.is_cuda,
         models=models,
         defaults=defaults,
         plan=default_plan([default.model for default in defaults.values()], precision, device, settings),
@@ -36,6 +37,7 @@ def nothing_runs(settings: WorkerSettings, reason: str) -> WorkerReport:
     """Return the report of a worker that can run no model, for one reason."""
     return WorkerReport(
         device=reason,
+        has_cuda=False,
         models=tuple(ModelReport(model=model, available=False, reason=reason) for model in CATALOG),
         defaults={
             kind: _chosen(kind, variable, model)

@@ -1,28 +1,36 @@
-"""The resident pipelines, each loaded at its first use."""
+"""The pipelines: each loaded at its first use, kept in host memory, and brought to the device as the plan says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
+
+import structlog
 
 from shared.catalog import CATALOG
 from shared.domain.errors import CapabilityError
-from shared.domain.model import PipelineSpec
-from shared.domain.precision import Precision
-from worker.pipelines.device import CUDA_RESERVE_BYTES, Device
-from worker.pipelines.loader import LoadedPipeline, Loader, Pipeline
-from worker.pipelines.planning import machine_budget, refusals
+from shared.domain.model import ModelFamily, PipelineSpec
+from shared.domain.precision import Precision, ResidencyKey
+from shared.planner import Budget, Shape, Wanted, plan
+from worker.pipelines.device import Device, device_memory
+from worker.pipelines.device_memory import blocks_of
+from worker.pipelines.loader import ENCODERS, LoadedPipeline, Loader, Pipeline, denoiser_of
+from worker.pipelines.modulation import modulation_blocks
+from worker.pipelines.placement import Names, Placement, Unmanaged
+from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
 from worker.pipelines.prompt_cache import PromptCache
+from worker.pipelines.residency import Residency
 from worker.pipelines.weights import Weights
+
+log = structlog.get_logger(__name__)
 
 DEFAULT_PROMPT_CACHE_BYTES: Final = 512 * 2**20
 
 
 class PipelineStore:
-    """Loads each pipeline at its first use and keeps it.
+    """Loads and places pipelines.
 
-    On a card that cannot hold all of them at once, diffusers' model offload takes over; ``cpu_offload``
-    forces that (``on``) or forbids it (``off``).
+    ``cpu_offload`` leaves the card to diffusers' model offload: ``on`` always, ``auto`` where no model of a family
+    fits, ``off`` never.
     """
 
     def __init__(
@@ -32,37 +40,33 @@ class PipelineStore:
         cpu_offload: str = "auto",
         link_gb_per_second: float = 25.0,
         prompt_cache_bytes: int = DEFAULT_PROMPT_CACHE_BYTES,
+        loader: Loader | None = None,
     ) -> None:
         self._cpu_offload = cpu_offload
-        self._budget = machine_budget(device, link_gb_per_second)
-        self._loader = Loader(weights, device)
+        self._budget: Budget = machine_budget(device, link_gb_per_second)
+        self._loader = loader or Loader(weights, device)
         self._loaded: dict[str, LoadedPipeline] = {}
-        self._placed: str | None = None
+        self._names: dict[str, Names] = {}
+        self._offloaded: str | None = None
+        self.residency = Residency(device_memory(device, self._budget.pinnable_bytes), self._budget.usable_bytes)
         self.device = device
         self.weights = weights
         self.prompts = PromptCache(prompt_cache_bytes)
 
-    def check_precision(self, spec: PipelineSpec, precision: Precision) -> None:
-        """Return if a model can run at this precision here.
+    def check(self, spec: PipelineSpec, precision: Precision) -> None:
+        """Return if a model can run at this precision here; nothing is loaded.
 
         Raises:
-          CapabilityError: it cannot; the message says why.
+          ModelUnavailable: its weights are not here.
+          CapabilityError: there is no room for it; the message says why.
         """
+        self.weights.folder(spec)
         refused = refusals(spec, self.device, self._budget)
-        offloads = precision is Precision.EXACT and self._cpu_offload != "off"
-        if precision in refused and not offloads:
+        if precision in refused and not (precision is Precision.EXACT and self._uses_offload(spec)):
             raise CapabilityError(refused[precision], field="precision")
 
-    def get(self, spec: PipelineSpec) -> Pipeline:
-        """Return the pipeline of a model, ready to be called.
-
-        Raises:
-          ModelUnavailable: the weights are missing or cannot be read.
-        """
-        return self.load(spec).pipeline
-
     def load(self, spec: PipelineSpec) -> LoadedPipeline:
-        """Return the pipeline of a model, ready to be called, with what it was made of.
+        """Return the pipeline of a model, in host memory unless it was placed before.
 
         Raises:
           ModelUnavailable: the weights are missing or cannot be read.
@@ -70,38 +74,90 @@ class PipelineStore:
         loaded = self._loaded.get(spec.model)
         if loaded is None:
             loaded = self._loaded[spec.model] = self._loader.load(spec)
-        self._place(loaded)
         return loaded
 
-    def resident_models(self) -> frozenset[str]:
-        """Return the models that run without their weights being read or moved to the device."""
-        if self.device.is_cuda and self._needs_offload():
-            return frozenset(filter(None, [self._placed]))
-        return frozenset(self._loaded)
+    def get(self, spec: PipelineSpec) -> Pipeline:
+        """Return the pipeline of a model, ready to be called until another is placed.
 
-    def _place(self, loaded: LoadedPipeline) -> None:
-        if not self.device.is_cuda or self._placed == loaded.spec.model:
-            return
-        if self._needs_offload():
+        Raises:
+          ModelUnavailable: the weights are missing or cannot be read.
+        """
+        loaded = self.load(spec)
+        placement = self.place(loaded)
+        with placement.encoding(), placement.denoising():
+            return loaded.pipeline
+
+    def place(
+        self, loaded: LoadedPipeline, precision: Precision = Precision.EXACT, shape: Shape | None = None
+    ) -> Placement | Unmanaged:
+        """Plan the device for a job of this pipeline and make room; the returned object brings the weights.
+
+        Raises:
+          CapabilityError: no plan has room for it.
+        """
+        if self._uses_offload(loaded.spec):
+            self._offload(loaded)
+            return Unmanaged(loaded.pipeline)
+        names = self._register(loaded, precision)
+        side = loaded.spec.native_side
+        made = plan(
+            GPU_SPECS,
+            self._budget,
+            Wanted(
+                models=(loaded.spec.model,),
+                precision=precision,
+                resident=self.resident_keys(),
+                shape=shape or Shape(side * side, side * side),
+            ),
+        )
+        log.info("placed", action="place", item=names.denoiser, reason=made.reason, evict=[*map(str, made.evict)])
+        self.residency.evict(map(str, made.evict))
+        placement = Placement(self.residency, names, made, loaded.pipeline)
+        placement.prefetch()
+        return placement
+
+    def prefetch(self, residency: str | None) -> None:
+        """Bring the denoiser of a model that was placed before, if it has room beside what is there."""
+        names = self._names.get(residency or "")
+        if names is not None:
+            self.residency.prefetch([names.denoiser, *([names.modulation] if names.modulation else [])], 0)
+
+    def resident_keys(self) -> tuple[ResidencyKey, ...]:
+        """Return the models whose weights are on the device, least recently used first."""
+        if self._offloaded is not None:
+            return (ResidencyKey(self._offloaded),)
+        return tuple(ResidencyKey.parse(name) for name in self.residency.resident() if name in self._names)
+
+    def _register(self, loaded: LoadedPipeline, precision: Precision) -> Names:
+        """Hand the weights over to the residency, once; shared ones under names that depend on their content only."""
+        pipeline, key = loaded.pipeline, ResidencyKey(loaded.spec.model, precision)
+        if str(key) not in self._names:
+            denoiser = denoiser_of(pipeline)
+            encoders = [name for name in ENCODERS if name in loaded.digests]
+            modulation = modulation_blocks(denoiser) if loaded.spec.family is ModelFamily.FLUX else []
+            names = self._names[str(key)] = Names(
+                denoiser=str(key),
+                modulation=f"{key}/modulation" if modulation else None,
+                encoders=f"encoders:{'+'.join(loaded.digests[name][:12] for name in encoders)}",
+                vae=f"vae:{loaded.digests['vae'][:12]}",
+            )
+            apart = {weight for block in modulation for weight in block.weights}
+            self.residency.add(names.denoiser, blocks_of(denoiser, apart))
+            if names.modulation is not None:
+                self.residency.add(names.modulation, modulation)
+            self.residency.add(names.encoders, (b for name in encoders for b in blocks_of(getattr(pipeline, name))))
+            self.residency.add(names.vae, blocks_of(pipeline.vae))
+        return self._names[str(key)]
+
+    def _uses_offload(self, spec: PipelineSpec) -> bool:
+        """Whether diffusers moves this family's weights; a family shares its encoders, so it is all or none."""
+        if not self.device.is_cuda or self._cpu_offload != "auto":
+            return self.device.is_cuda and self._cpu_offload == "on"
+        family = (other for other in CATALOG.values() if other.components_from == spec.components_from)
+        return any(Precision.EXACT in refusals(other, self.device, self._budget, other.native_side) for other in family)
+
+    def _offload(self, loaded: LoadedPipeline) -> None:
+        if self._offloaded != loaded.spec.model:
             # Hooks belong to the pipeline that set them, and the text encoders are shared: set them anew.
             loaded.pipeline.enable_model_cpu_offload(device=self.device.torch_device)
-        else:
-            loaded.pipeline.to(self.device.torch_device)
-        self._placed = loaded.spec.model
-
-    def _needs_offload(self) -> bool:
-        if self._cpu_offload != "auto":
-            return self._cpu_offload == "on"
-        needed = resident_bytes(CATALOG[model] for model in self._loaded)
-        return needed + CUDA_RESERVE_BYTES > (self.device.total_bytes or 0)
-
-
-def resident_bytes(specs: Iterable[PipelineSpec]) -> int:
-    """Return the weights of these models in bytes, with shared parts counted once per group."""
-    transformers_bytes = 0
-    shared: dict[str, int] = {}
-    for spec in specs:
-        sizes = dict(spec.component_bytes)
-        transformers_bytes += sizes.pop("transformer", 0)
-        shared[spec.components_from] = sum(sizes.values())
-    return transformers_bytes + sum(shared.values())
+            self._offloaded = loaded.spec.model

@@ -1,10 +1,11 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from tests.contract.generators.models.flux import write_flux
 from tests.contract.generators.models.stable_diffusion import write_stable_diffusion
-from worker.pipelines.device import pick_device
+from worker.pipelines.device import Device, pick_device
 from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
 
@@ -35,6 +36,12 @@ def sdxl(hub: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def hub_store(hub: Path) -> PipelineStore:
+def large_card() -> Device:
+    """The host's memory as a card that has room, by the catalog's bytes, for every model that stands in here."""
+    return dataclasses.replace(pick_device("cpu"), total_bytes=141 * 10**9, description="a large card")
+
+
+@pytest.fixture(scope="session")
+def hub_store(hub: Path, large_card: Device) -> PipelineStore:
     """One store for all tests that leave it as it was."""
-    return PipelineStore(Weights(cache_dir=hub), pick_device("cpu"))
+    return PipelineStore(Weights(cache_dir=hub), large_card)

@@ -14,10 +14,11 @@ from shared.domain.errors import ModelUnavailable
 from tests.contract.generators.conformance import same
 from tests.contract.generators.models.lesson import adapter_file, repository
 from worker.generators.ip_adapter_local import IPAdapterLocalAdapter
-from worker.pipelines.device import pick_device
+from worker.pipelines.device import Device
 from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
 
+pytestmark = pytest.mark.timeout(600)  # the small models learn while other processes may hold the machine
 QUICK = {"width": 256, "height": 256, "num_inference_steps": 1, "seed": 7}
 RED = Image.new("RGB", (32, 32), "red")
 
@@ -32,8 +33,8 @@ def own_hub(hub: Path, flux: str, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def generator(own_hub: Path) -> IPAdapterLocalAdapter:
-    return IPAdapterLocalAdapter(PipelineStore(Weights(cache_dir=own_hub), pick_device("cpu")))
+def generator(own_hub: Path, large_card: Device) -> IPAdapterLocalAdapter:
+    return IPAdapterLocalAdapter(PipelineStore(Weights(cache_dir=own_hub), large_card))
 
 
 def refusal(generator: IPAdapterLocalAdapter) -> str:

@@ -24,7 +24,7 @@ from tests.contract.generators.models.lesson import (
 
 IMAGE_TOKENS: Final = 4
 PROMPTS: Final = ("a red circle on a blue background", "a large green square on the left", "an empty white background")
-_BATCH: Final = 16
+_BATCH: Final = 8
 
 
 def write_flux(cache: Path, steps: int = 120) -> float:

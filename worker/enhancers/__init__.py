@@ -1,0 +1,1 @@
+"""What makes more of a prompt before it is painted."""

@@ -1,0 +1,72 @@
+"""One job on the ladder: try, and when the device is out of memory, give up something and try again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from shared.domain.errors import OutOfMemory
+from worker.generators.interface import GenerationContext
+from worker.pipelines.device import Device, free_cached_memory, is_out_of_memory
+from worker.pipelines.ladder import JobShape, Ladder, Rung
+from worker.pipelines.placement import Placement, Unmanaged
+
+T = TypeVar("T")
+
+
+class Climb:
+    """Starts where the last job of this shape got through, and tells the context of everything it gives up."""
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        job: JobShape,
+        placement: Placement | Unmanaged,
+        context: GenerationContext,
+        device: Device,
+    ) -> None:
+        self.placement = placement
+        self.context = context
+        self._ladder = ladder
+        self._job = job
+        self._device = device
+        self._climb_to(ladder.first(job), "a job of this size ran out of memory before")
+
+    def until_it_fits(self, work: Callable[[], T]) -> T:
+        """Return what ``work`` returns, as soon as it gets through; it starts anew on every rung.
+
+        Raises:
+          OutOfMemory: it does not on the last one either.
+        """
+        while True:
+            try:
+                return work()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                message = f"{self._device.description} ran out of memory: {error}".splitlines()[0]
+            # Outside the except block, so that the traceback no longer holds the tensors.
+            free_cached_memory(self._device)
+            rung = self._ladder.above(self._job, self._rung)
+            if rung is None:
+                shape = self._job.shape
+                raise OutOfMemory(
+                    f"{message} Everything was given up for it: {_words(self._rung)}.", pixels=shape.pixels
+                )
+            self._climb_to(rung, "out of memory")
+
+    def done(self) -> None:
+        """Let the next job of this shape start where this one got through."""
+        self._ladder.remember(self._job, self._rung)
+
+    def _climb_to(self, rung: Rung, why: str) -> None:
+        self._rung = rung
+        self.placement.relieve(rung)
+        if rung.reliefs:
+            self.context.warn(f"{why}: {_words(rung)}")
+        for acceleration in self.placement.accelerations:
+            self.context.on_acceleration(acceleration)
+
+
+def _words(rung: Rung) -> str:
+    return "; ".join(relief.value for relief in rung.reliefs)

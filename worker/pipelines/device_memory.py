@@ -1,0 +1,118 @@
+"""The way of weights to a device and off it again. Leaving is free: masters stay in host memory, read-only."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+Weight = torch.Tensor
+"""A parameter or buffer of a module; its ``data`` is replaced as it comes and goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Weights that are needed together: those of a layer when it is called, others at once (``layer`` is unset)."""
+
+    weights: tuple[Weight, ...]
+    layer: torch.nn.Module | None = None
+
+
+class DeviceMemory(Protocol):
+    """What differs between a card and the host."""
+
+    def master(self, data: torch.Tensor) -> torch.Tensor:
+        """Return the host copy of a weight, as good for transfers as there is room for."""
+
+    def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> None:
+        """Give every weight its values on the device, in the order of the blocks."""
+
+    def absent(self, master: torch.Tensor) -> torch.Tensor:
+        """Return what stands in for a weight that is not there: of its type and on the device, without a value."""
+
+
+class HostMemory:
+    """Without a card the masters are the weights: nothing is copied."""
+
+    def master(self, data: torch.Tensor) -> torch.Tensor:
+        """Return the weight itself."""
+        return data
+
+    def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> None:
+        """Point each weight at its master."""
+        for block in blocks:
+            for weight in block.weights:
+                weight.data = masters[weight]
+
+    def absent(self, master: torch.Tensor) -> torch.Tensor:
+        """Return an empty tensor; whoever computes with it fails."""
+        return master.new_empty(0)
+
+
+class Master:
+    """The host's copy of some weights, which are off the device at first. ``nbytes`` is what they take there."""
+
+    def __init__(self, blocks: Sequence[Block], memory: DeviceMemory) -> None:
+        self._memory = memory
+        self._blocks = blocks
+        self._masters = {weight: memory.master(weight.data) for block in blocks for weight in block.weights}
+        self.nbytes = sum(master.nbytes for master in self._masters.values())
+        self.evict()
+
+    def bring(self) -> None:
+        """Put the weights on the device."""
+        self._memory.bring(self._blocks, self._masters)
+
+    def evict(self) -> None:
+        """Take them off; nothing is copied back, for nothing ever changes them."""
+        self._evict(self._masters)
+
+    def layers(self) -> Iterator[torch.nn.Module]:
+        """Yield each layer, wherever its weights are."""
+        for block in self._blocks:
+            if block.layer is not None:
+                yield block.layer
+
+    def stream(self) -> Iterator[torch.nn.Module]:
+        """Yield each layer with its weights on the device until the next one is asked for, which is on its way."""
+        ahead = iter(self._blocks)
+        self._memory.bring(list(itertools.islice(ahead, 1)), self._masters)
+        for block in self._blocks:
+            self._memory.bring(list(itertools.islice(ahead, 1)), self._masters)
+            if block.layer is not None:
+                yield block.layer
+            self._evict(block.weights)
+
+    def _evict(self, weights: Iterable[Weight]) -> None:
+        for weight in weights:
+            weight.data = self._memory.absent(self._masters[weight])
+
+
+def blocks_of(module: torch.nn.Module, without: Set[Weight] = frozenset()) -> Iterator[Block]:
+    """Yield a model's weights in order of use: first all that are in no list of layers, then layer by layer.
+
+    A weight that is used in several places comes once; those in ``without`` do not come.
+    """
+    seen = set(without)
+    layers = list(_layers(module))
+    in_layers = {weight for layer in layers for weight in weights_of(layer)}
+    yield Block(tuple(weight for weight in weights_of(module) if weight not in in_layers | seen))
+    for layer in layers:
+        yield Block(tuple(weight for weight in weights_of(layer) if weight not in seen), layer)
+        seen.update(weights_of(layer))
+
+
+def weights_of(module: torch.nn.Module) -> list[Weight]:
+    """Return parameters and buffers, each once."""
+    return list(dict.fromkeys((*module.parameters(), *module.buffers())))
+
+
+def _layers(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """Yield the elements of the lists of layers that hang on the model or on a part of it."""
+    for owner in (module, *module.children()):
+        for child in owner.children():
+            if isinstance(child, torch.nn.ModuleList):
+                yield from child

@@ -1,0 +1,138 @@
+"""One job's weights, phase by phase: what must be on the device while text is encoded, latents denoised and decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+from shared.domain.acceleration import MODULATION_TABLE, TILED_DECODE, Acceleration
+from shared.planner import ResidencyPlan
+from worker.pipelines.decode import tiled
+from worker.pipelines.ladder import Relief, Rung
+from worker.pipelines.loader import Pipeline
+from worker.pipelines.modulation import ModulationTable
+from worker.pipelines.residency import Residency
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Under which names a pipeline's weights are known to the residency."""
+
+    denoiser: str
+    modulation: str | None
+    """``None`` where the denoiser has no such layers."""
+    encoders: str
+    vae: str
+
+
+class Placement:
+    """A plan, carried out as the job goes on."""
+
+    def __init__(self, residency: Residency, names: Names, plan: ResidencyPlan, pipeline: Pipeline) -> None:
+        self._residency = residency
+        self._names = names
+        self._pipeline = pipeline
+        self._table: ModulationTable | None = None
+        self._rung = Rung()
+        self.plan = plan
+
+    @property
+    def has_room(self) -> bool:
+        """Whether nothing had to be given up, so that others may come in too."""
+        return not self._rung.reliefs
+
+    def relieve(self, rung: Rung) -> None:
+        """Give up what the rung of the ladder says, from the next phase on."""
+        self._rung = rung
+        self.plan = replace(self.plan, layout=rung.apply_to(self.plan.layout))
+
+    @property
+    def accelerations(self) -> tuple[Acceleration, ...]:
+        """What the plan uses that the plain pipeline does not."""
+        layout = self.plan.layout
+        used = ((MODULATION_TABLE, layout.modulation_table), (TILED_DECODE, layout.tiled_decode))
+        return tuple(acceleration for acceleration, is_used in used if is_used)
+
+    def prefetch(self) -> None:
+        """Start to bring the denoiser while text is encoded, if both have room."""
+        if self.plan.layout.encoders_resident:
+            self._residency.prefetch(self._denoising_names(), self._working_bytes)
+
+    def encoding(self) -> AbstractContextManager[None]:
+        """Have the text encoders; a denoiser that leaves them no room goes."""
+        return self._residency.using([self._names.encoders], self.plan.sizes.encoding)
+
+    @contextmanager
+    def denoising(self) -> Iterator[None]:
+        """Have the denoiser and the VAE, which reads the picture of an edit or a fill; once per image."""
+        self._give_up()
+        with self._residency.using(self._denoising_names(), self._working_bytes), self._modulation():
+            yield
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Have the VAE."""
+        self._give_up()
+        tiling = tiled(self._pipeline.vae) if self.plan.layout.tiled_decode else nullcontext()
+        with self._residency.using([self._names.vae], self._working_bytes), tiling:
+            yield
+
+    def _give_up(self) -> None:
+        if Relief.ENCODERS_AWAY in self._rung.reliefs:
+            self._residency.evict([self._names.encoders])
+        if Relief.SMALLEST_PLAN in self._rung.reliefs:
+            needed = self._denoising_names()
+            self._residency.evict([name for name in self._residency.resident() if name not in needed])
+
+    @property
+    def _working_bytes(self) -> int:
+        return self.plan.sizes.working + self.plan.sizes.table
+
+    def _denoising_names(self) -> list[str]:
+        names = [self._names.vae, self._names.denoiser]
+        if self._names.modulation is not None and not self.plan.layout.modulation_table:
+            names.append(self._names.modulation)
+        return names
+
+    def _modulation(self) -> AbstractContextManager[None]:
+        """Read the modulation from a table where the plan wants one; it serves all images of the job."""
+        name = self._names.modulation
+        if name is None or not self.plan.layout.modulation_table:
+            return nullcontext()
+        if self._table is None:
+            self._table = ModulationTable(self._pipeline, lambda: self._residency.stream(name))
+        return self._table.in_place()
+
+
+class Unmanaged:
+    """diffusers' own model offload moves the weights: there is nothing to do here."""
+
+    has_room = False
+    """diffusers decides what else is there."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._tiles = False
+
+    @property
+    def accelerations(self) -> tuple[Acceleration, ...]:
+        """Tiles, once they were needed."""
+        return (TILED_DECODE,) if self._tiles else ()
+
+    def relieve(self, rung: Rung) -> None:
+        """Decode in tiles; nothing else is ours to give up."""
+        self._tiles = Relief.TILED_DECODE in rung.reliefs
+
+    def prefetch(self) -> None:
+        """Do nothing."""
+
+    def encoding(self) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return nullcontext()
+
+    denoising = encoding
+
+    def decoding(self) -> AbstractContextManager[None]:
+        """Use tiles, once they were needed."""
+        return tiled(self._pipeline.vae) if self._tiles else nullcontext()
