@@ -161,8 +161,8 @@ def _limits(settings: WorkerSettings) -> RunnerLimits:
 
 
 def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
-    """Return the local FLUX generator and what it can run; imports torch."""
-    from worker.generators.flux_local import FluxLocalGenerator
+    """Return the local generator and what it can run; imports torch."""
+    from worker.generators.local import LocalGenerator
     from worker.generators.unavailable import UnavailableGenerator
     from worker.pipelines.device import DeviceUnavailable
     from worker.pipelines.resident import pipeline_store
@@ -174,4 +174,4 @@ def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
     except DeviceUnavailable as error:
         log.error("no generator", action="no_device", error=str(error))
         return UnavailableGenerator(str(error)), nothing_runs(settings, str(error))
-    return FluxLocalGenerator(store), worker_report(settings, store.device, store.weights)
+    return LocalGenerator(store), worker_report(settings, store.device, store.weights)

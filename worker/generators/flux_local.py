@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final, Unpack
 
 import torch
@@ -13,11 +12,7 @@ from shared.domain.capabilities import fit_size
 from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
-from shared.domain.precision import ResidencyKey
-from shared.domain.status import Phase
-from shared.planner import Shape
 from worker.demo.vocabulary import unknown_words
-from worker.generators.climb import Climb
 from worker.generators.interface import (
     GenerationContext,
     GenerationOptions,
@@ -25,10 +20,8 @@ from worker.generators.interface import (
     SilentContext,
 )
 from worker.generators.options import resolve_options
-from worker.pipelines.assemble import starting_from_picture
-from worker.pipelines.decode import decode_latents
-from worker.pipelines.device import StepPacer, device_loss
-from worker.pipelines.ladder import JobShape, Ladder
+from worker.generators.painter import Painter
+from worker.pipelines.ladder import Ladder
 from worker.pipelines.loader import LoadedPipeline, Pipeline
 from worker.pipelines.placement import Placement, Unmanaged
 from worker.pipelines.prompt_cache import PromptEmbeds, PromptKey
@@ -42,12 +35,17 @@ class FluxLocalGenerator(ImageGeneratorInterface):
 
     def __init__(self, store: PipelineStore) -> None:
         self.store = store
-        self._expected: str | None = None
-        self.ladder = Ladder()
+        self._painter = Painter(store)
+        self._calls = FluxCalls(store)
+
+    @property
+    def ladder(self) -> Ladder:
+        """What jobs had to give up for want of memory."""
+        return self._painter.ladder
 
     def expect(self, residency: str | None) -> None:
         """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
-        self._expected = residency
+        self._painter.expected = residency
 
     def warm(self, model: str) -> None:
         """Load a model and put it on the device; see ``ImageGeneratorInterface.warm``."""
@@ -72,59 +70,23 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         params = resolve_options(spec, prompt, options)
         self.store.check(spec, params.precision)
         pictures = _prepare_pictures(spec, params, options)
-        context.on_phase(Phase.LOADING)
-        with device_loss():
-            return self._load_and_run(spec, params, pictures, context)
+        return self._painter.paint(self._calls, spec, params, pictures, context)
 
-    def _load_and_run(
-        self, spec: PipelineSpec, params: JobParams, pictures: dict[str, Any], context: GenerationContext
-    ) -> list[Image.Image]:
-        loaded = self.store.load(spec)
-        shape = _shape(params, pictures)
-        try:
-            placement = self.store.place(loaded, params.precision, shape)
-            job = JobShape(ResidencyKey(spec.model, params.precision), shape)
-            climb = Climb(self.ladder, job, placement, context, self.store.device)
-            starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
-            runs = starting_from_picture(loaded) if starts_from_picture else loaded
-            return self._run(climb, runs, params, pictures)
-        finally:
-            loaded.pipeline.maybe_free_model_hooks()
 
-    def _run(
-        self,
-        climb: Climb,
-        loaded: LoadedPipeline,
-        params: BaseParams,
-        pictures: dict[str, Any],
-    ) -> list[Image.Image]:
-        spec, pipeline, placement, context = loaded.spec, loaded.pipeline, climb.placement, climb.context
-        context.on_phase(Phase.ENCODING)
-        _warn_of_lost_words(spec, pipeline, params.prompt, context)
-        inputs = pictures | climb.until_it_fits(lambda: self._encode(loaded, placement, params))
+class FluxCalls:
+    """How FLUX pipelines are called."""
 
-        def paint(index: int) -> Image.Image:
-            context.on_phase(Phase.DENOISING)
-            with placement.denoising():
-                if placement.has_room:
-                    self.store.prefetch(self._expected)
-                latents = self._denoise(spec, pipeline, params, index, inputs, context)
-            context.on_phase(Phase.DECODING)
-            with placement.decoding():
-                return decode_latents(pipeline, latents, params.width, params.height)
+    def __init__(self, store: PipelineStore) -> None:
+        self._store = store
 
-        images = []
-        for index in range(params.num_images):
-            image = climb.until_it_fits(partial(paint, index))
-            if spec.kind is JobKind.FILL:
-                image = Image.composite(image, pictures["image"], pictures["mask_image"])
-            context.on_image(index, image)
-            images.append(image)
-        climb.done()
-        return images
+    def prepare(self, loaded: LoadedPipeline, params: BaseParams, context: GenerationContext) -> LoadedPipeline:
+        """Warn of words that the model does not read; see ``PipelineCalls``."""
+        _warn_of_lost_words(loaded.spec, loaded.pipeline, params.prompt, context)
+        return loaded
 
-    def _encode(self, loaded: LoadedPipeline, placement: Placement | Unmanaged, params: BaseParams) -> dict[str, Any]:
-        device = self.store.device.torch_device
+    def encode(self, loaded: LoadedPipeline, placement: Placement | Unmanaged, params: BaseParams) -> dict[str, Any]:
+        """Return both embeddings of the prompt, made once for all jobs that have it; see ``PipelineCalls``."""
+        device = self._store.device.torch_device
         length = loaded.spec.max_sequence_length
 
         @torch.no_grad()
@@ -136,47 +98,15 @@ class FluxLocalGenerator(ImageGeneratorInterface):
             return PromptEmbeds(prompt_embeds, pooled)
 
         key = PromptKey(f"{loaded.encoders}:{params.precision}", length, params.prompt)
-        embeds = self.store.prompts.get(key, device, encode)
+        embeds = self._store.prompts.get(key, device, encode)
         return {"prompt_embeds": embeds.prompt_embeds, "pooled_prompt_embeds": embeds.pooled_prompt_embeds}
 
-    def _denoise(
-        self,
-        spec: PipelineSpec,
-        pipeline: Pipeline,
-        params: BaseParams,
-        index: int,
-        inputs: dict[str, Any],
-        context: GenerationContext,
-    ) -> torch.Tensor:
-        pacer = StepPacer(self.store.device)
-
-        def on_step_end(running: Pipeline, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
-            pacer.step_done()
-            context.on_step(step + 1, running.num_timesteps)
-            return kwargs
-
-        if spec.kind is JobKind.EDIT:  # else diffusers snaps to its own list of sizes
-            inputs = inputs | {"max_area": params.width * params.height, "_auto_resize": False}
-        result = pipeline(
-            width=params.width,
-            height=params.height,
-            num_inference_steps=params.num_inference_steps,
-            guidance_scale=params.guidance_scale,
-            # On the CPU, so that a seed means the same picture on every card.
-            generator=torch.Generator("cpu").manual_seed(params.seed + index),
-            callback_on_step_end=on_step_end,
-            max_sequence_length=spec.max_sequence_length,
-            output_type="latent",
-            return_dict=False,
-            **inputs,
-        )
-        latents: torch.Tensor = result[0]
-        return latents
-
-
-def _shape(params: BaseParams, pictures: dict[str, Any]) -> Shape:
-    source = pictures.get("image")
-    return Shape(params.width * params.height, source.width * source.height if source else 0)
+    def arguments(self, loaded: LoadedPipeline, params: BaseParams, starts_from_picture: bool) -> dict[str, Any]:  # noqa: ARG002
+        """Return sizes and lengths; see ``PipelineCalls``."""
+        sizes: dict[str, Any] = {"width": params.width, "height": params.height}
+        if loaded.spec.kind is JobKind.EDIT:  # else diffusers snaps to its own list of sizes
+            sizes |= {"max_area": params.width * params.height, "_auto_resize": False}
+        return sizes | {"max_sequence_length": loaded.spec.max_sequence_length}
 
 
 def _prepare_pictures(spec: PipelineSpec, params: JobParams, options: GenerationOptions) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 
 from shared.catalog import CATALOG
 from shared.domain.errors import ModelUnavailable
-from shared.domain.model import PipelineSpec
+from shared.domain.model import ModelFamily, PipelineSpec
 from worker.pipelines.device import Device
 from worker.pipelines.digests import component_digest
 from worker.pipelines.weights import Weights
@@ -22,7 +22,7 @@ from worker.pipelines.weights import Weights
 log = structlog.get_logger(__name__)
 
 Pipeline = Any
-"""A diffusers FLUX pipeline; diffusers' classes carry no types."""
+"""A diffusers pipeline; diffusers' classes carry no types."""
 
 _SHARED_CLASSES: Final[Mapping[str, Any]] = {
     "text_encoder": transformers.CLIPTextModel,
@@ -36,7 +36,7 @@ ENCODERS: Final = ("text_encoder", "text_encoder_2")
 
 @dataclass(frozen=True, slots=True)
 class LoadedPipeline:
-    """A pipeline, and the digest of each component that it may share with others."""
+    """A pipeline, and what tells the components apart that models may share: a digest, or the one model's name."""
 
     spec: PipelineSpec
     pipeline: Pipeline
@@ -46,6 +46,18 @@ class LoadedPipeline:
     def encoders(self) -> str:
         """What prompt embeddings depend on, as a text."""
         return "+".join(self.digests[name] for name in (*ENCODERS, "tokenizer", "tokenizer_2"))
+
+
+def denoiser_of(pipeline: Pipeline) -> Any:
+    """Return the network that denoises: FLUX calls it transformer, Stable Diffusion UNet."""
+    return getattr(pipeline, "unet", None) or pipeline.transformer
+
+
+def _options(spec: PipelineSpec) -> dict[str, Any]:
+    options: dict[str, Any] = dict.fromkeys(spec.unused_components)
+    if "safety_checker" in options:
+        options["requires_safety_checker"] = False
+    return options | ({"variant": spec.variant} if spec.variant else {})
 
 
 class Loader:
@@ -65,10 +77,14 @@ class Loader:
         folder = self._weights.folder(spec)
         log.info("loading", action="load_model", model=spec.model, folder=str(folder))
         try:
-            digests = {name: component_digest(self._source(spec, folder, name)) for name in _SHARED_CLASSES}
-            shared = {name: self._component(name, digests[name], spec, folder) for name in _SHARED_CLASSES}
+            digests, shared = self._shared(spec, folder)
             pipeline = getattr(diffusers, spec.pipeline_class).from_pretrained(
-                folder, dtype=self._device.dtype, use_safetensors=True, local_files_only=True, **shared
+                folder,
+                dtype=self._device.dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                **_options(spec),
+                **shared,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             log.exception("loading failed", action="load_failed", model=spec.model)
@@ -77,6 +93,13 @@ class Loader:
             ) from error
         pipeline.set_progress_bar_config(disable=True)
         return LoadedPipeline(spec, pipeline, digests)
+
+    def _shared(self, spec: PipelineSpec, folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
+        """Return the components that FLUX models have in common; those of other families belong to one model."""
+        if spec.family is not ModelFamily.FLUX:
+            return {name: spec.model for name in _SHARED_CLASSES if (folder / name).is_dir()}, {}
+        digests = {name: component_digest(self._source(spec, folder, name)) for name in _SHARED_CLASSES}
+        return digests, {name: self._component(name, digests[name], spec, folder) for name in _SHARED_CLASSES}
 
     def _component(self, name: str, digest: str, spec: PipelineSpec, folder: Path) -> Any:
         if (name, digest) not in self._components:

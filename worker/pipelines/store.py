@@ -8,12 +8,12 @@ import structlog
 
 from shared.catalog import CATALOG
 from shared.domain.errors import CapabilityError
-from shared.domain.model import PipelineSpec
+from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.precision import Precision, ResidencyKey
 from shared.planner import Budget, Shape, Wanted, plan
 from worker.pipelines.device import Device, device_memory
 from worker.pipelines.device_memory import blocks_of
-from worker.pipelines.loader import ENCODERS, LoadedPipeline, Loader, Pipeline
+from worker.pipelines.loader import ENCODERS, LoadedPipeline, Loader, Pipeline, denoiser_of
 from worker.pipelines.modulation import modulation_blocks
 from worker.pipelines.placement import Names, Placement, Unmanaged
 from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
@@ -132,18 +132,20 @@ class PipelineStore:
         """Hand the weights over to the residency, once; shared ones under names that depend on their content only."""
         pipeline, key = loaded.pipeline, ResidencyKey(loaded.spec.model, precision)
         if str(key) not in self._names:
-            modulation = modulation_blocks(pipeline.transformer)
+            denoiser = denoiser_of(pipeline)
+            encoders = [name for name in ENCODERS if name in loaded.digests]
+            modulation = modulation_blocks(denoiser) if loaded.spec.family is ModelFamily.FLUX else []
             names = self._names[str(key)] = Names(
                 denoiser=str(key),
                 modulation=f"{key}/modulation" if modulation else None,
-                encoders=f"encoders:{'+'.join(loaded.digests[name][:12] for name in ENCODERS)}",
+                encoders=f"encoders:{'+'.join(loaded.digests[name][:12] for name in encoders)}",
                 vae=f"vae:{loaded.digests['vae'][:12]}",
             )
             apart = {weight for block in modulation for weight in block.weights}
-            self.residency.add(names.denoiser, blocks_of(pipeline.transformer, apart))
+            self.residency.add(names.denoiser, blocks_of(denoiser, apart))
             if names.modulation is not None:
                 self.residency.add(names.modulation, modulation)
-            self.residency.add(names.encoders, (b for name in ENCODERS for b in blocks_of(getattr(pipeline, name))))
+            self.residency.add(names.encoders, (b for name in encoders for b in blocks_of(getattr(pipeline, name))))
             self.residency.add(names.vae, blocks_of(pipeline.vae))
         return self._names[str(key)]
 

@@ -10,6 +10,7 @@ from typing import Final
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from shared.domain.adapter import IPAdapterSpec
 from shared.domain.errors import ModelUnavailable
 from shared.domain.model import PipelineSpec
 from shared.domain.report import ModelReport
@@ -21,8 +22,10 @@ DEMO_CHECKPOINT: Final = Path(demo.__file__).parent / "checkpoint"
 class Weights:
     """Finds weights: the demo family in this package, the others in the Hugging Face cache."""
 
-    def __init__(self, demo_checkpoint: Path = DEMO_CHECKPOINT) -> None:
+    def __init__(self, demo_checkpoint: Path = DEMO_CHECKPOINT, cache_dir: Path | None = None) -> None:
+        """``cache_dir`` is Hugging Face's cache; unset: where its environment variables say."""
         self._demo_checkpoint = demo_checkpoint
+        self._cache_dir = cache_dir
 
     def folder(self, spec: PipelineSpec) -> Path:
         """Return the diffusers folder of a model.
@@ -32,16 +35,32 @@ class Weights:
         """
         if spec.repo_id is None:
             return self._demo_checkpoint / spec.model
-        try:
-            folder = Path(snapshot_download(spec.repo_id, local_files_only=True))
-        except LocalEntryNotFoundError as error:
-            raise ModelUnavailable(_remedy(spec, "its weights are not on this machine"), model=spec.model) from error
+        folder = self._snapshot(spec, spec.repo_id)
         missing = missing_components(folder, spec.variant, spec.unused_components)
         if missing:
             raise ModelUnavailable(
                 _remedy(spec, f"its weights are incomplete (missing: {', '.join(missing)})"), model=spec.model
             )
         return folder
+
+    def adapter(self, spec: IPAdapterSpec) -> tuple[Path, Path]:
+        """Return an adapter's file and the folder of its image encoder.
+
+        Raises:
+          ModelUnavailable: one of them is missing; the message names the remedy.
+        """
+        file = self._snapshot(spec, spec.repo_id) / spec.weight_name
+        encoder = self._snapshot(spec, spec.image_encoder_repo_id) / spec.image_encoder_folder
+        for path in (file, encoder / "config.json", encoder / "model.safetensors"):
+            if not path.is_file():
+                raise ModelUnavailable(_remedy(spec, f"its weights are incomplete (missing: {path.name})"))
+        return file, encoder
+
+    def _snapshot(self, spec: PipelineSpec | IPAdapterSpec, repo_id: str) -> Path:
+        try:
+            return Path(snapshot_download(repo_id, cache_dir=self._cache_dir, local_files_only=True))
+        except LocalEntryNotFoundError as error:
+            raise ModelUnavailable(_remedy(spec, "its weights are not on this machine"), model=spec.name) from error
 
     def report(self, spec: PipelineSpec) -> ModelReport:
         """Return whether a model can be loaded here, and why."""
@@ -75,5 +94,5 @@ def _is_complete(part: Path, variant: str | None) -> bool:
     return all((part / name).is_file() for name in shards)
 
 
-def _remedy(spec: PipelineSpec, problem: str) -> str:
-    return f"{spec.title} cannot run: {problem}. Run `flux-image pull {spec.model}` on the worker's machine."
+def _remedy(spec: PipelineSpec | IPAdapterSpec, problem: str) -> str:
+    return f"{spec.title} cannot run: {problem}. Run `flux-image pull {spec.name}` on the worker's machine."

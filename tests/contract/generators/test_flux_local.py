@@ -1,15 +1,11 @@
 """The local FLUX generator keeps what every generator promises; the demo family is real FLUX in small."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-import torch
 from PIL import Image
 
 from shared.catalog import CATALOG
-from shared.domain.errors import NumericError, OutOfMemory
-from tests.contract.generators.conformance import Failure, GeneratorConformance, Subject
+from tests.contract.generators.conformance import GeneratorConformance, Subject
+from tests.contract.generators.failures import not_a_number, out_of_memory
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.pipelines.device import pick_device
 from worker.pipelines.store import PipelineStore
@@ -19,34 +15,6 @@ from worker.pipelines.weights import Weights
 @pytest.fixture(scope="module")
 def store() -> PipelineStore:
     return PipelineStore(Weights(), pick_device("cpu"))
-
-
-def out_of_memory(module: torch.nn.Module) -> Failure:
-    """The device runs out of memory inside of ``module``."""
-
-    def fail(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-
-    @contextmanager
-    def provoke() -> Iterator[None]:
-        with module.register_forward_pre_hook(fail):
-            yield
-
-    return Failure(name="out of memory", provoke=provoke, raises=OutOfMemory, retryable=True)
-
-
-def not_a_number(module: torch.nn.Module) -> Failure:
-    """``module`` puts out NaN."""
-
-    def poison(_module: object, _inputs: object, output: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (output[0] * float("nan"),)
-
-    @contextmanager
-    def provoke() -> Iterator[None]:
-        with module.register_forward_hook(poison):
-            yield
-
-    return Failure(name="NaN", provoke=provoke, raises=NumericError, retryable=False)
 
 
 class TestFluxLocalGenerator(GeneratorConformance):

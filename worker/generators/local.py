@@ -1,0 +1,44 @@
+"""All that this machine's device paints, behind one generator: a job goes to the one that can do it."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from PIL import Image
+
+from shared.catalog import find_model
+from shared.domain.model import ModelFamily
+from worker.generators.flux_local import FluxLocalGenerator
+from worker.generators.interface import GenerationContext, GenerationOptions, ImageGeneratorInterface
+from worker.generators.ip_adapter_local import IPAdapterLocalAdapter
+from worker.pipelines.store import PipelineStore
+
+
+class LocalGenerator(ImageGeneratorInterface):
+    """FLUX by words alone, and whatever follows a reference picture or is Stable Diffusion, from one store."""
+
+    def __init__(self, store: PipelineStore) -> None:
+        self._flux = FluxLocalGenerator(store)
+        self._consistent = IPAdapterLocalAdapter(store)
+
+    def warm(self, model: str) -> None:
+        """Put a model on the device for jobs by words alone; see ``ImageGeneratorInterface.warm``."""
+        self._flux.warm(model)
+
+    def expect(self, residency: str | None) -> None:
+        """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
+        self._flux.expect(residency)
+        self._consistent.expect(residency)
+
+    def resident(self) -> frozenset[str]:
+        """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
+        return self._flux.resident()
+
+    def generate(
+        self, prompt: str, *, context: GenerationContext | None = None, **options: Unpack[GenerationOptions]
+    ) -> list[Image.Image]:
+        """Return the pictures; see ``ImageGeneratorInterface.generate``."""
+        spec = find_model(options.get("model", "demo"))
+        follows = "reference" in options or spec.family is not ModelFamily.FLUX
+        chosen = self._consistent if follows else self._flux
+        return chosen.generate(prompt, context=context, **options)

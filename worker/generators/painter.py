@@ -1,0 +1,153 @@
+"""One job on one pipeline: bring the weights phase by phase, denoise image after image, give up what memory lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+
+from shared.domain.model import PipelineSpec
+from shared.domain.params import BaseParams, JobKind
+from shared.domain.precision import ResidencyKey
+from shared.domain.status import Phase
+from shared.planner import Shape
+from worker.generators.climb import Climb
+from worker.generators.interface import GenerationContext
+from worker.pipelines.assemble import starting_from_picture
+from worker.pipelines.decode import decode_latents
+from worker.pipelines.device import StepPacer, device_loss
+from worker.pipelines.ladder import JobShape, Ladder
+from worker.pipelines.loader import LoadedPipeline, Pipeline
+from worker.pipelines.placement import Placement, Unmanaged
+from worker.pipelines.store import PipelineStore
+
+Look = Callable[[], dict[str, Any]]
+"""Returns arguments of the call that come of a reference picture."""
+
+Guide = Callable[[LoadedPipeline, BaseParams], AbstractContextManager[tuple[LoadedPipeline, Look]]]
+"""Dresses a pipeline for the length of a job: yields the one to run, and how to look at the reference."""
+
+
+class PipelineCalls(Protocol):
+    """What differs between the families of models: how their pipelines are called."""
+
+    def prepare(self, loaded: LoadedPipeline, params: Any, context: GenerationContext) -> LoadedPipeline:
+        """Return the pipeline to run, and warn of what will have no effect."""
+
+    def encode(self, loaded: LoadedPipeline, placement: Placement | Unmanaged, params: Any) -> dict[str, Any]:
+        """Return the prompt as arguments of the call."""
+
+    def arguments(self, loaded: LoadedPipeline, params: Any, starts_from_picture: bool) -> dict[str, Any]:
+        """Return the other arguments of the call."""
+
+
+class Painter:
+    """Runs jobs on the pipelines of a store; remembers per shape of job what had to be given up."""
+
+    def __init__(self, store: PipelineStore) -> None:
+        self.store = store
+        self.ladder = Ladder()
+        self.expected: str | None = None
+        """What the next job probably needs; it is brought early where there is room."""
+
+    def paint(
+        self,
+        calls: PipelineCalls,
+        spec: PipelineSpec,
+        params: BaseParams,
+        pictures: dict[str, Any],
+        context: GenerationContext,
+        guide: Guide | None = None,
+        adapter: str | None = None,
+    ) -> list[Image.Image]:
+        """Return the pictures; ``pictures`` are the pipeline's arguments that come of pictures.
+
+        Raises: what ``ImageGeneratorInterface.generate`` raises.
+        """
+        context.on_phase(Phase.LOADING)
+        shape = _shape(params, pictures)
+        with device_loss():
+            loaded = self.store.load(spec)
+            try:
+                placement = self.store.place(loaded, params.precision, shape)
+                job = JobShape(ResidencyKey(spec.model, params.precision, adapter), shape)
+                climb = Climb(self.ladder, job, placement, context, self.store.device)
+                starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
+                runs = starting_from_picture(loaded) if starts_from_picture else loaded
+                with (guide or _unguided)(runs, params) as (guided, look):
+                    return self._run(calls, climb, guided, params, pictures, look)
+            finally:
+                loaded.pipeline.maybe_free_model_hooks()
+
+    def _run(
+        self,
+        calls: PipelineCalls,
+        climb: Climb,
+        loaded: LoadedPipeline,
+        params: BaseParams,
+        pictures: dict[str, Any],
+        look: Look,
+    ) -> list[Image.Image]:
+        placement, context = climb.placement, climb.context
+        context.on_phase(Phase.ENCODING)
+        loaded = calls.prepare(loaded, params, context)
+        inputs = pictures | calls.arguments(loaded, params, "image" in pictures)
+        inputs |= climb.until_it_fits(look)
+        inputs |= climb.until_it_fits(lambda: calls.encode(loaded, placement, params))
+
+        def paint(index: int) -> Image.Image:
+            context.on_phase(Phase.DENOISING)
+            with placement.denoising():
+                if placement.has_room:
+                    self.store.prefetch(self.expected)
+                latents = self._denoise(loaded.pipeline, params, index, inputs, context)
+            context.on_phase(Phase.DECODING)
+            with placement.decoding():
+                return decode_latents(loaded.pipeline, latents, params.width, params.height)
+
+        images = []
+        for index in range(params.num_images):
+            image = climb.until_it_fits(partial(paint, index))
+            if "mask_image" in pictures:
+                image = Image.composite(image, pictures["image"], pictures["mask_image"])
+            context.on_image(index, image)
+            images.append(image)
+        climb.done()
+        return images
+
+    def _denoise(
+        self, pipeline: Pipeline, params: BaseParams, index: int, inputs: dict[str, Any], context: GenerationContext
+    ) -> torch.Tensor:
+        pacer = StepPacer(self.store.device)
+
+        def on_step_end(running: Pipeline, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+            pacer.step_done()
+            context.on_step(step + 1, running.num_timesteps)
+            return kwargs
+
+        result = pipeline(
+            num_inference_steps=params.num_inference_steps,
+            guidance_scale=params.guidance_scale,
+            # On the CPU, so that a seed means the same picture on every card.
+            generator=torch.Generator("cpu").manual_seed(params.seed + index),
+            callback_on_step_end=on_step_end,
+            output_type="latent",
+            return_dict=False,
+            **inputs,
+        )
+        latents: torch.Tensor = result[0]
+        return latents
+
+
+@contextmanager
+def _unguided(loaded: LoadedPipeline, _params: BaseParams) -> Iterator[tuple[LoadedPipeline, Look]]:
+    yield loaded, dict
+
+
+def _shape(params: BaseParams, pictures: dict[str, Any]) -> Shape:
+    source = pictures.get("image")
+    return Shape(params.width * params.height, source.width * source.height if source else 0)
