@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from shared.catalog import CATALOG
 from shared.clock import Clock, utc_now
 from shared.db.queue import QueueRepository
 from shared.db.workers import HEARTBEAT_LIMIT, Worker, WorkerRepository, WorkerState
@@ -48,14 +47,13 @@ class Availability:
     def _consistent(self, local: Side, report: WorkerReport | None) -> Side:
         if not local.available or report is None:
             return local
-        here = [
-            item.model
-            for item in report.models
-            if item.available and CATALOG[item.model].capabilities.ip_adapter is not None
-        ]
+        here = [item.model for item in report.models if item.available and item.follows_reference]
         if here:
             return Side(True, f"{', '.join(here)} can follow a reference picture")
-        return Side(False, "the worker has no model that can follow a reference picture (`flux-image pull`)")
+        return Side(
+            False,
+            "the worker has no model with an adapter for reference pictures (`flux-image pull`)",
+        )
 
     def enhancer(self) -> Side:
         """Return whether prompts can be enhanced by words now."""

@@ -66,13 +66,14 @@ class ModelService:
             return self.choose(JobKind.GENERATE, model)
         following = [spec.model for spec in CATALOG.values() if spec.capabilities.ip_adapter is not None]
         report = self._report()
-        here = {item.model for item in report.models if item.available} if report else set()
+        here = {item.model for item in report.models if item.available and item.follows_reference} if report else set()
         for name in following:
             if name in here:
                 return CATALOG[name], ()
+        first = CATALOG[following[0]].downloads_for_references
         raise CapabilityError(
-            f"reference: only {', '.join(following)} can follow a picture, and the worker has none of them. "
-            f"Run `flux-image pull {following[0]}` on its machine.",
+            f"reference: only {', '.join(following)} can follow a picture, and the worker has none of them with its "
+            f"adapter. Run {' and '.join(f'`flux-image pull {name}`' for name in first)} on its machine.",
             field="reference",
         )
 

@@ -100,6 +100,12 @@ class PipelineSpec:
         return {self.repo_id: self.files} if self.repo_id else {}
 
     @property
+    def downloads_for_references(self) -> tuple[str, ...]:
+        """What `flux-image pull` must fetch before the model can follow a reference picture; empty: it never can."""
+        adapter = self.capabilities.ip_adapter
+        return (self.name, adapter.name) if adapter else ()
+
+    @property
     def is_demo(self) -> bool:
         """Whether this is the small model that comes with the project."""
         return self.repo_id is None

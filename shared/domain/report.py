@@ -59,6 +59,8 @@ class ModelReport(BaseModel):
     reason: str
     """Why it is (not) available, in words an owner can act on."""
     precision: PrecisionReport | None = None
+    follows_reference: bool = False
+    """Whether the weights of its image-prompt adapter are here, too."""
 
 
 class DefaultModel(BaseModel):

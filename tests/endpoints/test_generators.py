@@ -12,7 +12,7 @@ from shared.domain.report import RemoteReport, SpaceReport
 from shared.schemas import ModelsRead
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server, StandInWorker
-from tests.factories import decoded, mask_bytes, png_bytes
+from tests.factories import decoded, demo_report, mask_bytes, png_bytes
 
 SPACE = "black-forest-labs/FLUX.1-schnell"
 LLM = "http://127.0.0.1:11434/v1"
@@ -272,3 +272,34 @@ class TestLanes:
         assert (ready.status_code, ready.json()["remote_worker"]) == (200, "none has started yet")
         remote_worker(server)
         assert server.client.get("/health/ready").json()["remote_worker"] == "idle"
+
+
+class TestReference:
+    """A job that names no model and follows a picture gets one whose adapter is here, too."""
+
+    def painted(self, server: Server):
+        files = {"reference": ("mascot.png", png_bytes())}
+        return server.client.post("/api/generate", data={"prompt": "a red circle"}, files=files)
+
+    def publish(self, server: Server, follows_reference: bool) -> None:
+        report = demo_report()
+        models = tuple(
+            item.model_copy(update={"available": True, "follows_reference": follows_reference})
+            if item.model == "sd15"
+            else item
+            for item in report.models
+        )
+        server.worker.publish(report.model_copy(update={"models": models}))
+
+    def test_a_model_that_is_here_with_its_adapter_is_chosen(self, server: Server):
+        self.publish(server, follows_reference=True)
+        body = self.painted(server).json()
+        assert (body["model"], body["generator"]) == ("sd15", "consistent")
+
+    def test_a_model_without_its_adapter_is_not_and_the_remedy_is_named(self, server: Server):
+        self.publish(server, follows_reference=False)
+        response = self.painted(server)
+        assert response.status_code == 422
+        error = response.json()["error"]
+        assert (error["code"], error["details"]["field"]) == ("capability", "reference")
+        assert "`flux-image pull dev` and `flux-image pull flux-ip-adapter`" in error["message"]

@@ -70,7 +70,15 @@ class Weights:
             folder = self.folder(spec)
         except ModelUnavailable as error:
             return ModelReport(model=spec.model, available=False, reason=error.message)
-        return ModelReport(model=spec.model, available=True, reason=f"found in {folder}")
+        follows = spec.capabilities.ip_adapter is not None and self._has(spec.capabilities.ip_adapter)
+        return ModelReport(model=spec.model, available=True, reason=f"found in {folder}", follows_reference=follows)
+
+    def _has(self, adapter: IPAdapterSpec) -> bool:
+        try:
+            self.adapter(adapter)
+        except ModelUnavailable:
+            return False
+        return True
 
 
 def missing_components(folder: Path, variant: str | None = None, unused: Collection[str] = ()) -> list[str]:

@@ -47,6 +47,12 @@ def test_a_missing_adapter_names_the_remedy(generator):
     assert "flux-image pull flux-ip-adapter" in refusal(generator)
 
 
+def test_a_worker_says_which_models_can_follow_a_reference(hub, flux, own_hub):
+    assert Weights(cache_dir=hub).report(CATALOG[flux]).follows_reference
+    without = Weights(cache_dir=own_hub).report(CATALOG[flux])
+    assert (without.available, without.follows_reference) == (True, False)
+
+
 def test_a_missing_image_encoder_names_the_remedy(hub, own_hub, generator):
     save_file(load_file(adapter_file(hub, FLUX_IP_ADAPTER)), adapter_file(own_hub, FLUX_IP_ADAPTER))
     (own_hub / "models--openai--clip-vit-large-patch14").unlink()
