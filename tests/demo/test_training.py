@@ -12,6 +12,7 @@ from worker.demo.training.flow import Flow, image_ids
 from worker.demo.training.inherit import fill_from_demo, kontext_from_demo
 from worker.demo.training.latent_bank import GRID, LatentBank
 from worker.demo.training.optimiser import orthogonalise, parameter_groups
+from worker.demo.training.prompts import PromptEncoder
 from worker.demo.training.stage import Machine, Plan, Stage, learning_rate
 from worker.demo.training.words import share_spellings
 
@@ -89,7 +90,7 @@ def test_block_matrices_are_told_from_embeddings_and_ends() -> None:
 @pytest.mark.parametrize("kind", ["generate", "kontext", "fill"])
 def test_each_loss_reaches_its_transformer_and_is_repeatable(kind: str) -> None:
     family = make_family()
-    flow = Flow(family, LatentBank(1, CPU.device), CPU, batch=4, sparse_until=10)
+    flow = Flow(family, LatentBank(1, CPU.device), CPU, PromptEncoder(family, CPU.device), batch=4, sparse_until=10)
     loss = getattr(flow, f"{kind}_loss")
     values = []
     for _ in range(2):
@@ -106,6 +107,9 @@ def test_each_loss_reaches_its_transformer_and_is_repeatable(kind: str) -> None:
 def test_kontext_begins_by_looking_at_the_same_place_of_the_source() -> None:
     models = make_family().transformers
     kontext = models["demo-kontext"]
+    for block in models["demo"].transformer_blocks:
+        block.attn.norm_q.weight.uniform_(0.7, 1.2)
+        block.attn.norm_k.weight.uniform_(0.7, 1.2)
     kontext_from_demo(kontext, models["demo"])
     attention, size = kontext.transformer_blocks[0].attn, 32
     ids = image_ids(torch.arange(GRID * GRID))
@@ -115,8 +119,8 @@ def test_kontext_begins_by_looking_at_the_same_place_of_the_source() -> None:
     key = attention.norm_k(attention.to_k(states)[..., -size:])[:, None]
     rotation = kontext.pos_embed(torch.cat([ids, source]))
     query, key = (apply_rotary_emb(part, rotation) for part in (query, key))
-    favourites = (query @ key.mT)[0, 0, : GRID * GRID].argmax(dim=1)
-    assert torch.equal(favourites, torch.arange(GRID * GRID, 2 * GRID * GRID))
+    attention_shares = (query @ key.mT / size**0.5).softmax(dim=-1)[0, 0, : GRID * GRID]
+    assert attention_shares.diagonal(offset=GRID * GRID).min() > 0.9
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 import random
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from worker.demo.captions import any_caption, full_caption
 from worker.demo.edits import random_edit
 from worker.demo.family import Family
 from worker.demo.fills import FULL_CAPTION_SHARE, random_fill
-from worker.demo.tokenization import MAX_SEQUENCE_LENGTH
 from worker.demo.training.latent_bank import GRID, LatentBank, patch_shares
+from worker.demo.training.prompts import PromptEncoder
 from worker.demo.training.stage import Machine
 from worker.demo.world import Scene, random_scene
 
@@ -21,8 +20,8 @@ EMPTY_SHARE = 0.06
 START_SHARE = 0.3
 """Share of samples that are pure noise: there the caption alone decides the picture."""
 
-OBJECT_WEIGHT = 4.0
-"""Weight of tokens that the object touches; most of the picture is background."""
+OBJECT_WEIGHT = 160.0
+"""Weight of all tokens that the object touches, large or small, beyond that of background tokens, one each."""
 
 GUIDANCE_RANGE = (1.0, 35.0)
 
@@ -45,6 +44,7 @@ class Flow:
     family: Family
     bank: LatentBank
     machine: Machine
+    prompts: PromptEncoder
     batch: int
     sparse_until: int
     """Before this step a random quarter of the tokens is shown, of four times as many pictures."""
@@ -102,9 +102,9 @@ class Flow:
         return _with_stray(scene, rng.choice(self.bank.strays))
 
     def _weights(self, scenes: list[Scene]) -> Tensor:
-        """Weigh the tokens that the object touches more."""
-        touched = self.bank.shares(scenes)[:, :, 0].amax(dim=2) > 0.001
-        return 1.0 + (OBJECT_WEIGHT - 1.0) * touched
+        """Weigh the tokens that the object touches more; a small object has few."""
+        touched = (self.bank.shares(scenes)[:, :, 0].amax(dim=2) > 0.001).float()
+        return 1.0 + OBJECT_WEIGHT * touched / touched.sum(dim=1, keepdim=True).clamp(min=1.0)
 
     def _loss(self, model: str, step: int, batch: Batch) -> Tensor:
         """Compare the transformer's velocity with the true one on the shown tokens."""
@@ -135,7 +135,7 @@ class Flow:
         guidance = None
         if transformer.config.guidance_embeds:
             guidance = torch.empty_like(time).uniform_(*GUIDANCE_RANGE)
-        states, pooled = encode(self.family, batch.prompts, self.machine.device)
+        states, pooled = self.prompts(batch.prompts)
         velocity: Tensor = transformer(
             hidden_states=tokens,
             encoder_hidden_states=states,
@@ -160,7 +160,7 @@ def random_times(count: int, device: torch.device) -> Tensor:
     """Draw noise levels: often the start, else the levels of four steps and all others alike."""
     kind = torch.rand(count, device=device)
     quarters = torch.randint(1, 4, (count,), device=device) / 4
-    times = torch.where(kind < 0.65, quarters, torch.rand(count, device=device).clamp(min=0.02))
+    times = torch.where(kind < 0.8, quarters, torch.rand(count, device=device).clamp(min=0.02))
     return torch.where(kind < START_SHARE, torch.ones_like(times), times)
 
 
@@ -175,18 +175,3 @@ def pack_mask(masks: Tensor) -> Tensor:
     pixels = masks.reshape(count, GRID, 2, 8, GRID, 2, 8)
     # Row and column within a patch are channels there; FLUX then packs 2x2 patches, the patch last.
     return pixels.permute(0, 1, 4, 3, 6, 2, 5).reshape(count, GRID * GRID, 256)
-
-
-def encode(family: Family, prompts: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Encode prompts as the pipelines do: T5 states and the pooled CLIP state."""
-    options: dict[str, Any] = {
-        "padding": "max_length",
-        "max_length": MAX_SEQUENCE_LENGTH,
-        "truncation": True,
-        "return_tensors": "pt",
-    }
-    t5_ids = family.tokenizer_2(prompts, **options).input_ids.to(device)
-    clip_ids = family.tokenizer(prompts, **options).input_ids.to(device)
-    states: Tensor = family.text_encoder_2(t5_ids)[0]
-    pooled: Tensor = family.text_encoder(clip_ids).pooler_output
-    return states, pooled
