@@ -8,6 +8,7 @@ from torch import nn
 
 from worker.demo.family import make_family
 from worker.demo.tokenization import word_pieces
+from worker.demo.training.batches import Batches, token_weights
 from worker.demo.training.flow import Flow, image_ids
 from worker.demo.training.inherit import fill_from_demo, kontext_from_demo
 from worker.demo.training.latent_bank import GRID, LatentBank
@@ -90,7 +91,8 @@ def test_block_matrices_are_told_from_embeddings_and_ends() -> None:
 @pytest.mark.parametrize("kind", ["generate", "kontext", "fill"])
 def test_each_loss_reaches_its_transformer_and_is_repeatable(kind: str) -> None:
     family = make_family()
-    flow = Flow(family, LatentBank(1, CPU.device), CPU, PromptEncoder(family, CPU.device), batch=4, sparse_until=10)
+    batches = Batches(LatentBank(1, CPU.device))
+    flow = Flow(family, batches, CPU, PromptEncoder(family, CPU.device), batch=4, sparse_until=10)
     loss = getattr(flow, f"{kind}_loss")
     values = []
     for _ in range(2):
@@ -148,3 +150,29 @@ def test_every_spelling_means_the_same_to_t5() -> None:
     ids = [family.tokenizer_2.get_vocab()[piece] for piece in word_pieces("circle")]
     assert len(ids) == 6
     assert all(torch.equal(table[ids[0]], table[index]) for index in ids)
+
+
+def test_a_small_object_weighs_as_much_as_a_large_one() -> None:
+    coverage = torch.zeros(3, 256)
+    coverage[0, :4] = 0.5
+    coverage[1, :50] = 1.0
+    extra = (token_weights(coverage) - 1).sum(dim=1)
+    assert extra[0] == pytest.approx(extra[1])
+    assert extra[0] > 0
+    assert extra[2] == 0
+
+
+def test_frozen_encoders_say_the_same_and_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = make_family()
+    prompts = ["a red circle", "remove it", "a red circle"]
+    live = PromptEncoder(family, CPU.device)(prompts)
+    frozen = PromptEncoder(family, CPU.device, frozen=True)
+    for first, second in zip(live, frozen(prompts), strict=True):
+        assert torch.allclose(first, second, atol=1e-5)
+        assert first.requires_grad
+        assert not second.requires_grad
+    monkeypatch.setattr(family, "text_encoder", None)
+    monkeypatch.setattr(family, "text_encoder_2", None)
+    states, pooled = frozen(prompts[1:])
+    assert torch.equal(states, frozen(prompts)[0][1:])
+    assert pooled.shape == (2, 128)

@@ -9,6 +9,7 @@ from torch import nn
 
 from worker.demo.family import Family
 from worker.demo.training.autoencoder import decoder_loss, prepare_autoencoder
+from worker.demo.training.batches import Batches
 from worker.demo.training.flow import Flow
 from worker.demo.training.inherit import fill_from_demo, kontext_from_demo, mark_positions
 from worker.demo.training.latent_bank import LatentBank
@@ -98,7 +99,7 @@ class Course:
         bank = LatentBank(variants, self._machine.device, self._seed)
         prompts = PromptEncoder(self._family, self._machine.device, frozen=frozen_words)
         sparse_until = round(plan.sparse_share * plan.steps)
-        return Flow(self._family, bank, self._machine, prompts, plan.batch, sparse_until)
+        return Flow(self._family, Batches(bank), self._machine, prompts, plan.batch, sparse_until)
 
     def _make(
         self, name: str, plan: Plan, networks: dict[str, nn.Module], loss: Callable[[int], torch.Tensor]
