@@ -18,7 +18,7 @@ EMPTY_SHARE = 0.06
 OBJECT_WEIGHT = 160.0
 """Weight of all tokens that the object touches, large or small, beyond that of background tokens, one each."""
 
-EDIT_SHARES = {"colour": 2, "background": 2, "shape": 3, "size": 3, "position": 2, "removal": 1}
+EDIT_SHARES = {"colour": 2, "background": 2, "shape": 5, "size": 4, "position": 4, "removal": 1}
 """How often Kontext sees each kind of edit: drawing an outline anew is harder than wiping it away."""
 
 
