@@ -23,7 +23,7 @@ CPU_PLANS = {
     "kontext": Plan(steps=3400, batch=32, learning_rate=1.5e-3, warm_up_steps=30, average_decay=0.99, sparse_share=1.0),
     "fill": Plan(steps=600, batch=32, learning_rate=1e-3, warm_up_steps=30, average_decay=0.99, sparse_share=1.0),
 }
-"""Lengths measured on one shared core: see the README for what they reach. Kontext was stopped at 2,988 of its steps and still gained."""
+"""Lengths measured on one shared core, with what they reach in the README. Kontext stopped at 2,988 and was gaining."""
 
 CUDA_PLANS = {
     "vae": Plan(steps=6000, batch=256, learning_rate=2e-3),
