@@ -28,7 +28,7 @@ from shared.domain.errors import (
     UnsupportedMediaType,
     UploadTooLarge,
 )
-from shared.schemas import ErrorBody
+from shared.schemas.server import ErrorBody
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,9 @@ from typing import Any, Final, Self
 import httpx2
 
 from shared.domain.status import TERMINAL_STATUSES, JobStatus
-from shared.schemas import ImageRead, JobPageRead, JobRead, ModelsRead, ReadyRead
+from shared.schemas.jobs import ImageRead, JobPageRead, JobRead
+from shared.schemas.models import ModelsRead
+from shared.schemas.server import ReadyRead
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _LONG_POLL_SECONDS: Final = 1.0

@@ -15,7 +15,7 @@ from api.services.submission import Submission
 from shared.domain.errors import RequestError
 from shared.domain.job import Job
 from shared.domain.status import JobStatus
-from shared.schemas import JobRead, JobWithImage
+from shared.schemas.jobs import JobRead, JobWithImage
 
 
 class ResponseFormat(StrEnum):

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from api.deps import ServicesDep
 from api.version import VERSION
-from shared.schemas import HealthRead, ReadyRead
+from shared.schemas.server import HealthRead, ReadyRead
 
 router = APIRouter(prefix="/health", tags=["health"])
 

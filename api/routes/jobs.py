@@ -13,7 +13,7 @@ from shared.db.jobs import JobFilter
 from shared.domain.errors import RequestError
 from shared.domain.params import JobKind
 from shared.domain.status import JobStatus
-from shared.schemas import JobPageRead, JobRead
+from shared.schemas.jobs import JobPageRead, JobRead
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 

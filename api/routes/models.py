@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from api.deps import ServicesDep
 from api.errors import error_responses
-from shared.schemas import ModelsRead
+from shared.schemas.models import ModelsRead
 
 router = APIRouter(prefix="/api", tags=["models"])
 

@@ -10,7 +10,9 @@ from api.deps import ServicesDep
 from api.errors import error_responses
 from api.routes.takes import JSON, Takes
 from shared.domain.route import Lane
-from shared.schemas import CancelledRead, JobRead, QueueRead, RescheduleRequest
+from shared.schemas.jobs import JobRead
+from shared.schemas.queue import CancelledRead, QueueRead
+from shared.schemas.requests import RescheduleRequest
 
 router = APIRouter(prefix="/api", tags=["queue"])
 

@@ -16,7 +16,8 @@ from api.services.submission import Submission
 from api.services.uploads import Picture
 from shared.domain.params import InputRole, JobKind
 from shared.domain.route import Routing
-from shared.schemas import ConditioningFields, JobRead, JobWithImage, TextGenerateRequest, UploadRequest
+from shared.schemas.jobs import JobRead, JobWithImage
+from shared.schemas.requests import ConditioningFields, TextGenerateRequest, UploadRequest
 
 router = APIRouter(prefix="/api", tags=["submit"])
 form_router = APIRouter(prefix="/api", route_class=FormRoute, include_in_schema=False)

@@ -16,7 +16,7 @@ from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind, JobParams
 from shared.domain.route import Enhancement, Generator, GeneratorChoice, Leg, Route, Routing
 from shared.domain.switcher import CONFIGURE_SPACE, Decision, GeneratorSwitcher, Side, Wish
-from shared.schemas import EnhancerRead, GeneratorRead
+from shared.schemas.models import EnhancerRead, GeneratorRead
 from shared.settings import OutsideSettings
 
 _COMMON: Final = ("width", "height", "seed", "num_images")

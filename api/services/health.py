@@ -10,7 +10,7 @@ from shared.clock import Clock, utc_now
 from shared.db.engine import Database
 from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository, WorkerState
 from shared.domain.job import Lane
-from shared.schemas import ReadyRead
+from shared.schemas.server import ReadyRead
 
 
 class HealthService:

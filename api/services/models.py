@@ -10,7 +10,7 @@ from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
 from shared.domain.report import ModelReport, WorkerReport
-from shared.schemas import CapabilitiesRead, EnhancerRead, GeneratorRead, ModelRead, ModelsRead
+from shared.schemas.models import CapabilitiesRead, EnhancerRead, GeneratorRead, ModelRead, ModelsRead
 
 _RETRY_SECONDS = 5
 

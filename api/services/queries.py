@@ -11,7 +11,7 @@ from shared.domain.errors import NotFound
 from shared.domain.job import Job, JobAttempt, JobClassName, JobError, JobImage, Progress
 from shared.domain.route import Enhancement, Leg
 from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
-from shared.schemas import (
+from shared.schemas.jobs import (
     AccelerationRead,
     AttemptRead,
     EnhancementRead,

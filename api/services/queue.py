@@ -9,7 +9,8 @@ from shared.broker.publish import Doorbell
 from shared.db.queue import QueueRepository
 from shared.domain.job import Job, Lane
 from shared.domain.status import JobStatus
-from shared.schemas import JobRead, QueueRead
+from shared.schemas.jobs import JobRead
+from shared.schemas.queue import QueueRead
 
 _SHOWN_JOBS = 20
 

@@ -18,7 +18,7 @@ from cli.host.stack import PortInUse
 from cli.host.up import EXIT_IN_USE, running_stack, wait_until_ready
 from shared.db.migrate import DatabaseUnusable
 from shared.image_grid import image_grid
-from shared.schemas import JobRead
+from shared.schemas.jobs import JobRead
 from shared.settings import HostSettings
 
 EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples" / "images"

@@ -8,7 +8,7 @@ from diffusers import FluxFillPipeline, FluxPipeline
 from worker.demo.architecture import make_autoencoder
 from worker.demo.patch_code import install_encoder, polynomials
 from worker.demo.renderer import pixels
-from worker.demo.training.flow import pack_mask
+from worker.demo.training.batches import pack_mask
 from worker.demo.training.latent_bank import LatentBank, patch_shares
 from worker.demo.world import Scene, Thing, random_scene
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from shared.domain.params import MAX_PROMPT_CHARACTERS, MAX_SEED
 from shared.domain.samplers import SAMPLERS
-from shared.schemas import ErrorBody
+from shared.schemas.server import ErrorBody
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
 from tests.factories import encoded, mask_bytes, noise_bytes, picture, png_bytes

@@ -10,7 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from shared.schemas import ErrorBody, ImageResponse, JobRead, JobWithImage
+from shared.schemas.jobs import ImageResponse, JobRead, JobWithImage
+from shared.schemas.server import ErrorBody
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
 

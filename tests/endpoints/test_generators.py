@@ -9,7 +9,7 @@ import pytest
 from shared.clock import utc_now
 from shared.domain.job import Lane
 from shared.domain.report import RemoteReport, SpaceReport
-from shared.schemas import ModelsRead
+from shared.schemas.models import ModelsRead
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server, StandInWorker
 from tests.factories import decoded, demo_report, mask_bytes, png_bytes

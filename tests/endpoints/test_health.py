@@ -7,7 +7,7 @@ import pytest
 
 from shared.db.workers import WorkerState
 from shared.domain.job import Lane
-from shared.schemas import ReadyRead
+from shared.schemas.server import ReadyRead
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
 

@@ -6,7 +6,7 @@ from shared.catalog import DEFAULT_DEMO_MODELS
 from shared.domain.job import JobError, Lane, Progress
 from shared.domain.params import JobKind
 from shared.domain.status import JobStatus, Phase
-from shared.schemas import JobPageRead, JobRead
+from shared.schemas.jobs import JobPageRead, JobRead
 from tests.builders import new_job, params
 from tests.endpoints.server import LEASE, Server
 

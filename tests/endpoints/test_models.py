@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from shared.catalog import CATALOG
-from shared.schemas import ModelsRead
+from shared.schemas.models import ModelsRead
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
 

@@ -16,7 +16,9 @@ from api.services.uploads import MAX_DECODERS
 from shared.broker.publish import PUBLISH_TIMEOUT_SECONDS
 from shared.catalog import CATALOG
 from shared.domain.params import MAX_SEED
-from shared.schemas import ErrorBody, JobRead, TextGenerateRequest
+from shared.schemas.jobs import JobRead
+from shared.schemas.requests import TextGenerateRequest
+from shared.schemas.server import ErrorBody
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
 from tests.factories import decoded, encoded, mask_bytes, picture, png_bytes

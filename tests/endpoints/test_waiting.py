@@ -14,7 +14,8 @@ import pytest
 
 from shared.domain.job import Claim, Job, JobError
 from shared.domain.status import Phase
-from shared.schemas import ErrorBody, ImageResponse, JobRead
+from shared.schemas.jobs import ImageResponse, JobRead
+from shared.schemas.server import ErrorBody
 from tests.builders import new_job
 from tests.endpoints.server import Server
 from tests.factories import mask_bytes, png_bytes

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from shared.domain.status import JobStatus
-from shared.schemas import ImageResponse
+from shared.schemas.jobs import ImageResponse
 from tests.stack import wait_for
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

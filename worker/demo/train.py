@@ -26,7 +26,7 @@ def main() -> None:
     for name in STAGES[: STAGES.index(options.until) + 1]:
         plan = dataclasses.replace(plans[name], steps=options.longer * plans[name].steps)
         if options.compile and name != "vae":
-            family.transformers["demo" if name == "generate" else f"demo-{name}"].compile()
+            family.transformers[f"demo-{name}" if f"demo-{name}" in family.transformers else "demo"].compile()
         course.stage(name, plan).run()
     write(family, options.out)
 

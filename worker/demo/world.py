@@ -12,8 +12,8 @@ RADII = {"small": 0.11, "large": 0.20}
 COLUMN_STEP = 0.25
 """Distance of neighbouring places as a share of the side."""
 
-MAX_OFFSET = 1 / 64
-MAX_STRETCH = 0.04
+MAX_OFFSET = 1 / 128
+MAX_STRETCH = 0.02
 """How far place and radius stray from the named ones: what a seed decides."""
 
 

@@ -84,11 +84,21 @@ class MatrixAdam(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor, rounds: int = 5) -> Tensor:
-    """Bring all singular values near one by a quintic Newton-Schulz iteration."""
+    """Bring all singular values near one by a quintic Newton-Schulz iteration.
+
+    Every round multiplies by a polynomial of the Gram matrix, and all of these commute. So the rounds run on
+    the small square Gram matrices, and the long ones are multiplied once, at the end.
+    """
     wide = matrices.shape[-1] >= matrices.shape[-2]
-    result: Tensor = matrices if wide else matrices.mT
-    result = result / (result.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(rounds):
-        gram = result @ result.mT
-        result = 3.4445 * result + (-4.7750 * gram + 2.0315 * gram @ gram) @ result
+    start: Tensor = matrices if wide else matrices.mT
+    start = start / (start.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    gram = start @ start.mT
+    one = torch.eye(gram.shape[-1], device=gram.device)
+    whole = one.expand_as(gram)
+    for index in range(rounds):
+        factor = torch.baddbmm(torch.add(3.4445 * one, gram, alpha=-4.7750), gram, gram, alpha=2.0315)
+        whole = factor @ whole if index else factor
+        if index < rounds - 1:
+            gram = factor @ gram @ factor
+    result = whole @ start
     return result if wide else result.mT
