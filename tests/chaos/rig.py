@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,9 @@ ENV = {
 PATIENCE_SECONDS = 120
 """How long anything may take on a machine that is busy with other things."""
 
+_SPAWNER = ThreadPoolExecutor(1, thread_name_prefix="spawner")
+"""Starts every process: the kernel's "parent", whose end a process does not survive, is the thread that forked it."""
+
 
 @dataclass
 class Process:
@@ -68,14 +72,15 @@ class Process:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self._popen = subprocess.Popen(
+            self._popen = _SPAWNER.submit(
+                subprocess.Popen,
                 self.argv,
                 env={**os.environ, **self.env},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
-            )
+            ).result()
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
