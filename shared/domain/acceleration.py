@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 
@@ -18,3 +19,12 @@ MODULATION_TABLE: Final = Acceleration("modulation_table", lossless=True)
 WEIGHTS_8_BIT: Final = Acceleration("8_bit_weights", lossless=False)
 WEIGHTS_4_BIT: Final = Acceleration("4_bit_weights", lossless=False)
 TILED_DECODE: Final = Acceleration("tiled_decode", lossless=False)
+FIRST_BLOCK_CACHE: Final = Acceleration("first_block_cache", lossless=False)
+
+
+class StepCache(StrEnum):
+    """How a job may save denoising steps; lossy, so it is always asked for and never a default."""
+
+    OFF = "off"
+    FIRST_BLOCK = "first_block"
+    """Where the first block changes little against the last computed step, that step's other blocks are reused."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from shared.domain.acceleration import StepCache
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
 from shared.domain.report import PlanReport
@@ -11,12 +12,13 @@ from shared.domain.route import GeneratorChoice
 
 
 class CapabilitiesRead(BaseModel):
-    """What a generate job may ask of a model beside words and a size."""
+    """What a job may ask of a model beside words and a size."""
 
     negative_prompt: bool
     samplers: list[str]
     image: bool
     reference: bool
+    step_caches: list[StepCache]
 
 
 class ModelRead(BaseModel):

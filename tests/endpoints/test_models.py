@@ -70,3 +70,12 @@ def test_each_model_says_what_a_job_may_ask_of_it(server: Server):
     assert stable.samplers[0] == "DPM++ 2M Karras"
     assert by_id["dev"].capabilities.reference
     assert by_id["dev"].defaults["ip_adapter_scale"] == 1.0
+
+
+def test_each_model_says_whether_it_may_skip_steps(server: Server):
+    by_id = {model.id: model for model in models(server).models}
+    assert (plain := by_id["schnell"]).capabilities.step_caches == ["off"]
+    assert "step_cache_threshold" not in plain.defaults
+    for name in ("dev", "kontext", "fill", "demo-kontext", "demo-fill"):
+        assert by_id[name].capabilities.step_caches == ["off", "first_block"]
+        assert by_id[name].defaults["step_cache_threshold"] == 0.08
