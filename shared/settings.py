@@ -64,6 +64,11 @@ class CoreSettings(BaseSettings):
         return self.data_dir / "media"
 
     @property
+    def compiled_code_dir(self) -> Path:
+        """Directory of what torch's compiler made; may be deleted at any time."""
+        return self.data_dir / "cache" / "inductor"
+
+    @property
     def run_dir(self) -> Path:
         """Directory of locks, sockets and pid files."""
         return self.data_dir / "run"
@@ -132,6 +137,14 @@ class WorkerSettings(CoreSettings):
     precision: PrecisionSetting = Field(
         default="auto",
         description="precision of jobs that name none: exact, balanced or compact; auto: the best that fits",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="torch.compile of FLUX's blocks, which rounds differently; auto: on with a card and a compiler",
+    )
+    attention: str = Field(
+        default="auto",
+        description="attention backend by diffusers' name; auto: the fastest here that computes with all bits",
     )
     link_gb_per_second: float = Field(
         default=25.0,

@@ -98,6 +98,7 @@ class ModelService:
             default_reasons={kind: default.reason for kind, default in report.defaults.items()} if report else {},
             device=report.device if report else None,
             plan=report.plan if report else None,
+            speed=report.speed if report else None,
         )
 
     def _report(self) -> WorkerReport | None:

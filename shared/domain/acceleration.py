@@ -19,6 +19,8 @@ MODULATION_TABLE: Final = Acceleration("modulation_table", lossless=True)
 WEIGHTS_8_BIT: Final = Acceleration("8_bit_weights", lossless=False)
 WEIGHTS_4_BIT: Final = Acceleration("4_bit_weights", lossless=False)
 TILED_DECODE: Final = Acceleration("tiled_decode", lossless=False)
+REGIONAL_COMPILE: Final = Acceleration("regional_compile", lossless=False)
+"""The same arithmetic in fused kernels, which round elsewhere."""
 FIRST_BLOCK_CACHE: Final = Acceleration("first_block_cache", lossless=False)
 
 

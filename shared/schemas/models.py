@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from shared.domain.acceleration import StepCache
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
-from shared.domain.report import PlanReport
+from shared.domain.report import PlanReport, SpeedReport
 from shared.domain.route import GeneratorChoice
 
 
@@ -72,3 +72,4 @@ class ModelsRead(BaseModel):
     default_reasons: dict[JobKind, str]
     device: str | None
     plan: PlanReport | None
+    speed: SpeedReport | None

@@ -24,7 +24,8 @@ class Context(RecordingContext):
         self.accelerations = []
 
     def on_acceleration(self, acceleration):
-        self.accelerations.append(acceleration)
+        if acceleration not in self.accelerations:
+            self.accelerations.append(acceleration)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
-from shared.domain.model import PipelineSpec
+from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams, JobKind
 from shared.domain.precision import ResidencyKey
 from shared.domain.status import Phase
@@ -98,6 +98,7 @@ class Painter:
         loaded = calls.prepare(loaded, params, context)
         for acceleration in accelerations_of(params):
             context.on_acceleration(acceleration)
+        self.store.speed.begin_job()
         inputs = pictures | calls.arguments(loaded, params, "image" in pictures)
         inputs |= climb.until_it_fits(look)
         inputs |= climb.until_it_fits(lambda: calls.encode(loaded, placement, params))
@@ -120,7 +121,15 @@ class Painter:
             context.on_image(index, image)
             images.append(image)
         climb.done()
+        if loaded.spec.family is ModelFamily.FLUX:
+            self._tell_speed(context)
         return images
+
+    def _tell_speed(self, context: GenerationContext) -> None:
+        for acceleration in self.store.speed.used():
+            context.on_acceleration(acceleration)
+        if warning := self.store.speed.warning():
+            context.warn(warning)
 
     def _denoise(
         self, pipeline: Pipeline, params: BaseParams, index: int, inputs: dict[str, Any], context: GenerationContext

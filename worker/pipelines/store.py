@@ -19,6 +19,7 @@ from worker.pipelines.placement import Names, Placement, Unmanaged
 from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
 from worker.pipelines.prompt_cache import PromptCache
 from worker.pipelines.residency import Residency
+from worker.pipelines.speed import Speed
 from worker.pipelines.weights import Weights
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,7 @@ class PipelineStore:
         link_gb_per_second: float = 25.0,
         prompt_cache_bytes: int = DEFAULT_PROMPT_CACHE_BYTES,
         loader: Loader | None = None,
+        speed: Speed | None = None,
     ) -> None:
         self._cpu_offload = cpu_offload
         self._budget: Budget = machine_budget(device, link_gb_per_second)
@@ -52,6 +54,7 @@ class PipelineStore:
         self.device = device
         self.weights = weights
         self.prompts = PromptCache(prompt_cache_bytes)
+        self.speed = speed or Speed()
 
     def check(self, spec: PipelineSpec, precision: Precision) -> None:
         """Return if a model can run at this precision here; nothing is loaded.
@@ -74,6 +77,8 @@ class PipelineStore:
         loaded = self._loaded.get(spec.model)
         if loaded is None:
             loaded = self._loaded[spec.model] = self._loader.load(spec)
+            if spec.family is ModelFamily.FLUX:
+                self.speed.prepare(denoiser_of(loaded.pipeline))
         return loaded
 
     def get(self, spec: PipelineSpec) -> Pipeline:
