@@ -140,11 +140,11 @@ class WorkerSettings(CoreSettings):
     )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="torch.compile of FLUX's blocks, which rounds differently; auto: on with a card and a compiler",
+        description="torch.compile of FLUX's blocks (lossy: rounds elsewhere); auto: on with a card and a compiler",
     )
     attention: str = Field(
         default="auto",
-        description="attention backend by diffusers' name; auto: the fastest here that computes with all bits",
+        description="attention backend by diffusers' name (lossy but for native); auto: the fastest that uses all bits",
     )
     link_gb_per_second: float = Field(
         default=25.0,

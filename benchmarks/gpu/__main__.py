@@ -17,14 +17,16 @@ from benchmarks.report import last_object, say
 PARTS: Final = (
     "switch",
     "step_roofline",
+    "image_time",
     "fit",
     "modulation_table",
     "mixed_queue",
     "duty",
     "prompt_cache",
     "encode_overlap",
+    "cold_start",
 )
-"""B3, B1, B4, B14, B5, B6, then the rest: what is most in doubt first."""
+"""B3, B1 and whole images, B4, B14, B5, B6, then the rest: what is most in doubt first."""
 
 _LIMIT_SECONDS: Final = 8 * 60
 
