@@ -22,6 +22,7 @@ from api.services.models import ModelService
 from api.services.queries import JobQueries
 from api.services.queue import QueueService
 from api.services.reconciler import Reconciler
+from api.services.room import Room
 from api.services.silent_workers import SilentWorkers
 from api.services.stranded import StrandedLanes
 from api.services.submission import SubmissionService
@@ -87,12 +88,13 @@ def _lifespan(
         repository, workers = JobRepository(database, clock), WorkerRepository(database, clock)
         claims = ClaimRepository(database, clock)
         storage = LocalMediaStorage(settings.media_dir)
+        room = Room(storage, settings.min_free_bytes)
         queue_repository, queries = QueueRepository(database, clock), JobQueries(repository, channel, storage)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
         generators = GeneratorService(model_service, Availability(workers, queue_repository, outside), outside)
         app.state.services = Services(
             settings=settings,
-            submission=SubmissionService(repository, generators, storage, doorbell, settings.max_queued_jobs),
+            submission=SubmissionService(repository, generators, storage, room, doorbell, settings.max_queued_jobs),
             uploads=UploadReader(settings.max_image_pixels),
             queries=queries,
             queue=QueueService(queue_repository, queries, doorbell),
@@ -100,7 +102,7 @@ def _lifespan(
             models=model_service,
             generators=generators,
             grid=GridService(storage),
-            health=HealthService(database, channel, workers, clock=clock, uses_network=outside.uses_network),
+            health=HealthService(database, channel, workers, room, clock=clock, uses_network=outside.uses_network),
             storage=storage,
         )
         reconciler = Reconciler(
