@@ -15,6 +15,7 @@ from api.deps import Services
 from api.errors import install_error_handlers
 from api.routes import health, images, jobs, models, queue, root, submit
 from api.services.availability import Availability
+from api.services.changes import ChangeListener
 from api.services.generators import GeneratorService
 from api.services.grid import GridService
 from api.services.health import HealthService
@@ -115,7 +116,8 @@ def _lifespan(
             settings.reconcile_interval_seconds,
         )
         sweeper = Sweeper(database, storage, clock)
-        background = [asyncio.create_task(part.run()) for part in (watcher, reconciler, sweeper)]
+        listener = ChangeListener(settings.resolved_redis_url, watcher.look_soon)
+        background = [asyncio.create_task(part.run()) for part in (watcher, listener, reconciler, sweeper)]
         try:
             yield
         finally:
