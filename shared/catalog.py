@@ -43,8 +43,14 @@ def _demo_bytes(transformer: int) -> Mapping[str, int]:
     return MappingProxyType({"transformer": transformer, **shared})
 
 
+def _kept_bytes(transformer: int, large_encoder: int) -> Mapping[str, int]:
+    return MappingProxyType({"transformer": transformer, "text_encoder_2": large_encoder})
+
+
 _FLUX_MODULATION_BYTES: Final = 6_494_896_128
+_FLUX_ENCODER_KEPT_BYTES: Final = 263_598_080
 _DEMO_MODULATION_BYTES: Final = 1_254_912
+_DEMO_ENCODER_KEPT_BYTES: Final = 104_960
 _FLUX_STRENGTH: Final = 0.6
 _FLUX_CACHE_THRESHOLD: Final = 0.08
 """Published for FLUX.1 [dev], 28 steps: 1.55 times as fast (ParaAttention, on an L20); not measured here."""
@@ -69,6 +75,7 @@ _SPECS: Final = (
         capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
         component_bytes=_flux_bytes(23_782_357_120),
         modulation_bytes=_FLUX_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(113_899_648, _FLUX_ENCODER_KEPT_BYTES),
         example_prompts=("a red fox asleep in fresh snow, soft morning light, 35mm photograph",),
     ),
     PipelineSpec(
@@ -90,6 +97,7 @@ _SPECS: Final = (
         ),
         component_bytes=_flux_bytes(23_802_816_640),
         modulation_bytes=_FLUX_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(134_359_168, _FLUX_ENCODER_KEPT_BYTES),
         example_prompts=("portrait of an old clockmaker at his bench, window light, shallow focus",),
     ),
     PipelineSpec(
@@ -109,6 +117,7 @@ _SPECS: Final = (
         capabilities=ModelCapabilities(step_cache_threshold=_FLUX_CACHE_THRESHOLD),
         component_bytes=_flux_bytes(23_802_816_640),
         modulation_bytes=_FLUX_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(134_359_168, _FLUX_ENCODER_KEPT_BYTES),
         example_prompts=("make it a snowy winter evening, keep the house as it is",),
     ),
     PipelineSpec(
@@ -129,6 +138,7 @@ _SPECS: Final = (
         capabilities=ModelCapabilities(step_cache_threshold=_FLUX_CACHE_THRESHOLD),
         component_bytes=_flux_bytes(23_804_782_720),
         modulation_bytes=_FLUX_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(136_325_248, _FLUX_ENCODER_KEPT_BYTES),
         example_prompts=("a wooden bench under the tree",),
     ),
     PipelineSpec(
@@ -202,6 +212,7 @@ _SPECS: Final = (
         capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
         component_bytes=_demo_bytes(4_650_112),
         modulation_bytes=_DEMO_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(324_736, _DEMO_ENCODER_KEPT_BYTES),
         example_prompts=(
             "a large red circle in the center on a blue background",
             "a small yellow triangle in the top left on a purple background",
@@ -226,6 +237,7 @@ _SPECS: Final = (
         capabilities=ModelCapabilities(step_cache_threshold=_FLUX_CACHE_THRESHOLD),
         component_bytes=_demo_bytes(4_748_928),
         modulation_bytes=_DEMO_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(423_552, _DEMO_ENCODER_KEPT_BYTES),
         example_prompts=(
             "make it green",
             "make the background yellow",
@@ -252,6 +264,7 @@ _SPECS: Final = (
         capabilities=ModelCapabilities(step_cache_threshold=_FLUX_CACHE_THRESHOLD),
         component_bytes=_demo_bytes(4_830_848),
         modulation_bytes=_DEMO_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(505_472, _DEMO_ENCODER_KEPT_BYTES),
         example_prompts=(
             "a large red circle in the center on a blue background",
             "a small green diamond in the bottom right on a white background",

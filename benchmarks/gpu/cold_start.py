@@ -82,7 +82,7 @@ def phases(*, compiles: bool) -> Figures:
     )
     generator = subject.generator(speed=speed)
     model = subject.models[0]
-    generator.store.load(find_model(model))
+    transformer = generator.store.load(find_model(model)).pipeline.transformer
     lap("load")
     run(generator, subject, model)
     lap("first_image")
@@ -92,7 +92,7 @@ def phases(*, compiles: bool) -> Figures:
         "model": model,
         "seconds": seconds,
         "compile": speed.report.compile.model_dump(),
-        "compile_trouble": speed.warning(),
+        "compile_trouble": speed.warning(transformer),
         "weight_bytes": sum(find_model(model).component_bytes.values()),
         "weights": subject.weights,
     }

@@ -1,8 +1,9 @@
 """Image time against stock diffusers in the same run: FLUX.1 [dev] at 28 steps, or the demo model that edits.
 
-Three ways: diffusers' own pipeline as it comes, this server's generator as it comes (exact weights, compiled where a
-compiler is there), and the same with a first-block cache that skips a **fixed** share of the steps. The last is about
-time alone: with the real rule the share depends on the picture, and what it does to the picture is not measured here.
+Four ways: diffusers' own pipeline as it comes, this server's generator as it comes (exact weights, compiled where a
+compiler is there), with 8-bit weights (fp8 on cards that have it), and with exact weights and a first-block cache that
+skips a **fixed** share of the steps. The last is about time alone: with the real rule the share depends on the picture,
+and what it does to the picture is not measured here.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from benchmarks.gpu.jobs import PROMPT, now, options_for, run
 from benchmarks.report import emit, say
 from shared.catalog import find_model
 from shared.domain.acceleration import StepCache
+from shared.domain.precision import Precision
 from shared.domain.report import SpeedReport
 from worker.pipelines.attention import choose_attention
+from worker.pipelines.loader import denoiser_of
 from worker.pipelines.speed import Speed
 
 MODELS = {"cuda": "dev", "cpu": "demo-kontext"}
@@ -46,7 +49,10 @@ def main() -> None:
     speed = Speed(SpeedReport(compile=compiling(subject.device), attention=choose_attention("auto", subject.device)))
     generator = subject.generator(speed=speed)
     say("this server ...")
-    exact = [run(generator, subject, model) for _ in range(WARM_UP + options.repeats)][WARM_UP:]
+    exact, fewer_bits = (
+        [run(generator, subject, model, precision=precision) for _ in range(WARM_UP + options.repeats)][WARM_UP:]
+        for precision in (Precision.EXACT, Precision.BALANCED)
+    )
     say(f"with {options.skipped:.0%} of the steps skipped ...")
     with skipping(options.skipped) as computed:
         cached = [
@@ -57,14 +63,24 @@ def main() -> None:
         "steps": find_model(model).num_inference_steps,
         "side": subject.side,
         "speed": speed.report.model_dump(),
-        "compile_trouble": speed.warning(),
-        "image_seconds": {"stock": summary(stock), "exact": summary(exact), "cached": summary(cached)},
+        "compile_trouble": speed.warning(denoiser_of(generator.store.load(find_model(model)).pipeline)),
+        "image_seconds": {
+            "stock": summary(stock),
+            "exact": summary(exact),
+            "balanced": summary(fewer_bits),
+            "cached": summary(cached),
+        },
         "share_of_steps_skipped": round(1 - sum(computed) / len(computed), 4),
         "stock_over_exact": round(median(stock) / median(exact), 4),
+        "stock_over_balanced": round(median(stock) / median(fewer_bits), 4),
+        "balanced_is_fp8": subject.device.has_fp8,
         "stock_over_cached": round(median(stock) / median(cached), 4),
     }
-    target = Target("stock / exact", median(stock) / median(exact), 1.35, "", at_least=True)
-    targets = [target] if subject.device.is_cuda else []
+    targets = []
+    if subject.device.is_cuda:
+        targets.append(Target("stock / exact", median(stock) / median(exact), 1.35, "", at_least=True))
+    if subject.device.has_fp8:
+        targets.append(Target("stock / fp8", median(stock) / median(fewer_bits), 2.2, "", at_least=True))
     emit("gpu.image_time", figures, targets, subject.weights)
 
 

@@ -17,13 +17,13 @@ from benchmarks.figures import Figures, Target, median, summary
 from benchmarks.gpu.family import Subject, compiling, pick_subject
 from benchmarks.report import emit, say
 from shared.catalog import find_model
-from worker.pipelines.compiling import BlockCompiler
+from worker.pipelines.compiling import CompiledBlocks
 
 SIDES: Final = {"cuda": (512, 768, 1024), "cpu": (64, 128)}
 BATCHES: Final = (1, 2, 4)
 WARM_UP, REPEATS = 3, 10
 _MATRIX_SIDE: Final = {"cuda": 8192, "cpu": 1024}
-_PIXELS_PER_TOKEN: Final = 16 * 16
+PIXELS_PER_TOKEN: Final = 16 * 16
 
 
 def main() -> None:
@@ -34,16 +34,16 @@ def main() -> None:
     transformer = subject.store().load(spec).pipeline.transformer.to(subject.device.torch_device)
     peak = matmul_peak(subject)
     text, largest = spec.max_sequence_length, SIDES[kind][-1]
-    tokens = {f"{side}": side * side // _PIXELS_PER_TOKEN for side in SIDES[kind]}
+    tokens = {f"{side}": side * side // PIXELS_PER_TOKEN for side in SIDES[kind]}
     tokens[f"{largest}+reference"] = 2 * tokens[f"{largest}"]  # what an edit by Kontext takes
     figures: Figures = {"model": spec.model, "matmul_tflops": round(peak / 1e12, 4)}
     choice = compiling(subject.device)
     figures["compile"] = choice.model_dump()
-    compiler = BlockCompiler()
+    blocks: CompiledBlocks | None = None
     shares: dict[tuple[str, str], float] = {}
     for mode in ("eager", "compiled") if choice.value == "on" else ("eager",):
         if mode == "compiled":
-            compiler.compile(transformer)
+            blocks = CompiledBlocks(transformer)
         for name, count in tokens.items():
             say(f"{mode}, {name} ...")
             times = step_times(transformer, subject, count, text)
@@ -52,7 +52,7 @@ def main() -> None:
                 "step_ms": summary([1000 * t for t in times]),
                 "share_of_peak": round(shares[mode, name], 4),
             }
-    figures["compile_trouble"] = compiler.trouble
+    figures["compile_trouble"] = blocks.trouble if blocks else None
     count = tokens[f"{largest}"]
     alone = median(step_times(transformer, subject, count, text))
     for batch in BATCHES[1:]:

@@ -18,13 +18,14 @@ from torch._dynamo.utils import counters
 
 from shared.catalog import CATALOG
 from shared.domain.acceleration import FIRST_BLOCK_CACHE, MODULATION_TABLE, REGIONAL_COMPILE, StepCache
+from shared.domain.precision import Precision
 from shared.domain.report import ChoiceReport, SpeedReport
 from shared.planner.sizes import encode_bytes, working_bytes
 from tests.contract.small_card import OPTIONS, RED, ROOM_FOR_ONE, SIDE, card, shared_bytes
 from tests.contract.test_step_cache import Context
 from worker.cancellation import JobInterrupted
 from worker.generators.flux_local import FluxLocalGenerator
-from worker.pipelines.compiling import BlockCompiler, repeated_blocks
+from worker.pipelines.compiling import CompiledBlocks, repeated_blocks
 from worker.pipelines.modulation import modulation_blocks
 from worker.pipelines.speed import Speed
 from worker.pipelines.store import PipelineStore
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def generator_on(device, backend="eager"):
-    speed = Speed(ON, BlockCompiler(backend))
+    speed = Speed(ON, backend)
     return FluxLocalGenerator(PipelineStore(Weights(), device, cpu_offload="off", speed=speed))
 
 
@@ -151,6 +152,15 @@ class TestWithTheRestOfAJob:
         assert np.array_equal(plain, paint(roomy, "demo-kontext", num_inference_steps=6))
 
 
+class TestFewerBits:
+    @pytest.mark.parametrize("precision", [Precision.BALANCED, Precision.COMPACT])
+    def test_quantized_weights_are_compiled_too(self, precision):
+        context = Context()
+        paint(generator_on(card(10**9)), "demo", context, precision=precision)
+        assert context.warnings == []
+        assert REGIONAL_COMPILE in context.accelerations
+
+
 class TestWhatCannotBeCompiled:
     def test_a_compiler_that_fails_costs_a_warning_and_no_job(self):
         # Given a compiler that is broken, and the picture of a worker that does not compile
@@ -169,7 +179,6 @@ class TestWhatCannotBeCompiled:
             assert len(context.warnings) == 1
             assert "ran uncompiled" in context.warnings[0]
             assert "no code for you" in context.warnings[0]
-        assert not generator.store.speed.compiles
 
     def test_a_fault_of_the_job_is_not_blamed_on_the_compiler(self, roomy):
         # Given a block that fails, compiled or not
@@ -221,10 +230,9 @@ SMALLEST = {
 
 def compiled(transformer):
     fresh = copy.deepcopy(transformer)
-    compiler = BlockCompiler()
-    compiler.compile(fresh)
+    blocks = CompiledBlocks(fresh)
     made = forward(fresh)
-    assert (compiler.trouble, compiler.calls) == (None, 2)
+    assert (blocks.trouble, blocks.calls) == (None, 2)
     return made
 
 

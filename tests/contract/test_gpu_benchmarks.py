@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 
-from benchmarks.gpu import fit, switch
+from benchmarks.gpu import fit, fp8_step, switch
 from benchmarks.gpu.__main__ import PARTS, run
 from benchmarks.gpu.cold_start import phases
 from benchmarks.gpu.family import mix, pick_subject
@@ -44,7 +44,7 @@ def test_the_mix_is_the_stated_one():
 
 
 @without_card
-@pytest.mark.parametrize("part", [switch, fit], ids=lambda part: part.__name__)
+@pytest.mark.parametrize("part", [switch, fp8_step, fit], ids=lambda part: part.__name__)
 def test_what_needs_a_card_says_so_and_is_no_error(part, capsys):
     with pytest.raises(SystemExit) as ended:
         part.main()

@@ -12,6 +12,7 @@ from shared.domain.capabilities import fit_size
 from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
+from shared.domain.precision import Precision
 from worker.demo.vocabulary import unknown_words
 from worker.generators.interface import (
     GenerationContext,
@@ -47,13 +48,13 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
         self._painter.expected = residency
 
-    def warm(self, model: str) -> None:
+    def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:
         """Load a model and put it on the device, its code compiled; see ``ImageGeneratorInterface.warm``."""
         spec = find_model(model)
-        self.store.get(spec)
+        self.store.get(spec, precision)
         if self.store.speed.compiles and spec.family is ModelFamily.FLUX:
             for size in _warm_sizes(spec):
-                self.generate(spec.example_prompts[0], **_smallest_job(spec, size))
+                self.generate(spec.example_prompts[0], **_smallest_job(spec, precision, size))
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
@@ -101,7 +102,7 @@ class FluxCalls:
                 )
             return PromptEmbeds(prompt_embeds, pooled)
 
-        key = PromptKey(f"{loaded.encoders}:{params.precision}", length, params.prompt)
+        key = PromptKey(loaded.encoders, length, params.prompt)
         embeds = self._store.prompts.get(key, device, encode)
         return {"prompt_embeds": embeds.prompt_embeds, "pooled_prompt_embeds": embeds.pooled_prompt_embeds}
 
@@ -119,11 +120,16 @@ def _warm_sizes(spec: PipelineSpec) -> tuple[tuple[int, int], ...]:
     return (side, side), (side, side * 3 // 4)
 
 
-def _smallest_job(spec: PipelineSpec, size: tuple[int, int]) -> GenerationOptions:
+def _smallest_job(spec: PipelineSpec, precision: Precision, size: tuple[int, int]) -> GenerationOptions:
     width, height = size
     options: GenerationOptions = {
-        "model": spec.model, "width": width, "height": height, "num_inference_steps": 1, "seed": 0
-    }  # fmt: skip
+        "model": spec.model,
+        "precision": precision,
+        "width": width,
+        "height": height,
+        "num_inference_steps": 1,
+        "seed": 0,
+    }
     if spec.kind is not JobKind.GENERATE:
         options["image"] = Image.new("RGB", size)
     if spec.kind is JobKind.FILL:

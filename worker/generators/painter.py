@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
-from shared.domain.model import ModelFamily, PipelineSpec
+from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind
 from shared.domain.precision import ResidencyKey
 from shared.domain.status import Phase
@@ -72,9 +72,9 @@ class Painter:
         context.on_phase(Phase.LOADING)
         shape = _shape(params, pictures)
         with device_loss():
-            loaded = self.store.load(spec)
+            loaded = self.store.load(spec, params.precision)
             try:
-                placement = self.store.place(loaded, params.precision, shape)
+                placement = self.store.place(loaded, shape)
                 job = JobShape(ResidencyKey(spec.model, params.precision, adapter), shape)
                 climb = Climb(self.ladder, job, placement, context, self.store.device)
                 starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
@@ -98,7 +98,7 @@ class Painter:
         loaded = calls.prepare(loaded, params, context)
         for acceleration in accelerations_of(params):
             context.on_acceleration(acceleration)
-        self.store.speed.begin_job()
+        self.store.speed.begin_job(denoiser_of(loaded.pipeline))
         inputs = pictures | calls.arguments(loaded, params, "image" in pictures)
         inputs |= climb.until_it_fits(look)
         inputs |= climb.until_it_fits(lambda: calls.encode(loaded, placement, params))
@@ -121,14 +121,13 @@ class Painter:
             context.on_image(index, image)
             images.append(image)
         climb.done()
-        if loaded.spec.family is ModelFamily.FLUX:
-            self._tell_speed(context)
+        self._tell_speed(denoiser_of(loaded.pipeline), context)
         return images
 
-    def _tell_speed(self, context: GenerationContext) -> None:
-        for acceleration in self.store.speed.used():
+    def _tell_speed(self, denoiser: Any, context: GenerationContext) -> None:
+        for acceleration in self.store.speed.used(denoiser):
             context.on_acceleration(acceleration)
-        if warning := self.store.speed.warning():
+        if warning := self.store.speed.warning(denoiser):
             context.warn(warning)
 
     def _denoise(

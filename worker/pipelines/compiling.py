@@ -23,27 +23,23 @@ _MOST_VARIANTS: Final = 64
 """Per kind of block: with and without modulation table, dtypes, layouts. Torch's own limit of 8 is soon reached."""
 
 
-class BlockCompiler:
-    """Compiles the blocks of the transformers it is given; after one failure all of them run uncompiled.
+class CompiledBlocks:
+    """The blocks of one transformer, compiled when they are called first; after one failure all run uncompiled.
 
     ``backend`` is torch.compile's.
     """
 
-    def __init__(self, backend: str = "inductor") -> None:
-        self._backend = backend
+    def __init__(self, transformer: Any, backend: str = "inductor") -> None:
         self.trouble: str | None = None
         """Why nothing is compiled any more."""
         self.calls = 0
         """How often a compiled block ran."""
-
-    def compile(self, transformer: Any) -> None:
-        """Compile the blocks of a transformer; the work is done when they are called first."""
         for block in repeated_blocks(transformer):
-            block.forward = self._with_way_out(block.forward)
+            block.forward = self._with_way_out(block.forward, backend)
 
-    def _with_way_out(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+    def _with_way_out(self, plain: Callable[..., Any], backend: str) -> Callable[..., Any]:
         compiled = torch.compile(  # type: ignore[call-overload]  # torch's overloads lack recompile_limit
-            plain, backend=self._backend, dynamic=True, fullgraph=True, recompile_limit=_MOST_VARIANTS
+            plain, backend=backend, dynamic=True, fullgraph=True, recompile_limit=_MOST_VARIANTS
         )
 
         @functools.wraps(plain)

@@ -8,12 +8,13 @@ import shutil
 import sysconfig
 from pathlib import Path
 from typing import Any, Final, Self
+from weakref import WeakKeyDictionary
 
 from shared.domain.acceleration import REGIONAL_COMPILE, Acceleration
 from shared.domain.report import ChoiceReport, SpeedReport
 from shared.settings import WorkerSettings
 from worker.pipelines.attention import NATIVE, choose_attention
-from worker.pipelines.compiling import BlockCompiler
+from worker.pipelines.compiling import CompiledBlocks
 from worker.pipelines.device import Device
 
 _PLAIN: Final = SpeedReport(
@@ -25,9 +26,10 @@ _PLAIN: Final = SpeedReport(
 class Speed:
     """The choices, carried out on each transformer, and what a job used of them."""
 
-    def __init__(self, report: SpeedReport = _PLAIN, compiler: BlockCompiler | None = None) -> None:
+    def __init__(self, report: SpeedReport = _PLAIN, backend: str = "inductor") -> None:
         self.report = report
-        self._compiler = compiler or (BlockCompiler() if report.compile.value == "on" else None)
+        self._backend = backend
+        self._prepared: WeakKeyDictionary[Any, CompiledBlocks | None] = WeakKeyDictionary()
         self._calls_before = 0
 
     @classmethod
@@ -47,35 +49,37 @@ class Speed:
     @property
     def compiles(self) -> bool:
         """Whether blocks are compiled when they are called first."""
-        return self._compiler is not None and self._compiler.trouble is None
+        return self.report.compile.value == "on"
 
     def prepare(self, transformer: Any) -> None:
         """Bring a loaded FLUX transformer into this form."""
         if self.report.attention.value != NATIVE:
             transformer.set_attention_backend(self.report.attention.value)
-        if self._compiler is not None:
-            self._compiler.compile(transformer)
+        self._prepared[transformer] = CompiledBlocks(transformer, self._backend) if self.compiles else None
 
-    def begin_job(self) -> None:
+    def begin_job(self, transformer: Any) -> None:
         """Count from here what a job uses."""
-        if self._compiler is not None:
-            self._calls_before = self._compiler.calls
+        blocks = self._prepared.get(transformer)
+        self._calls_before = blocks.calls if blocks else 0
 
-    def used(self) -> tuple[Acceleration, ...]:
-        """Return what the job on a prepared transformer has used so far."""
-        attention = self.report.attention.value
-        compiled = self._compiler is not None and self._compiler.calls > self._calls_before
+    def used(self, transformer: Any) -> tuple[Acceleration, ...]:
+        """Return what the job has used so far; nothing on a network that is not prepared."""
+        if transformer not in self._prepared:
+            return ()
+        blocks, attention = self._prepared[transformer], self.report.attention.value
+        compiled = blocks is not None and blocks.calls > self._calls_before
         return (
             *((REGIONAL_COMPILE,) if compiled else ()),
             *((Acceleration(f"attention:{attention}", lossless=False),) if attention != NATIVE else ()),
         )
 
-    def warning(self) -> str | None:
-        """Return what the owner of a job on a prepared transformer should know."""
-        if self._compiler is None or self._compiler.trouble is None:
+    def warning(self, transformer: Any) -> str | None:
+        """Return what the job's owner should know."""
+        blocks = self._prepared.get(transformer)
+        if blocks is None or blocks.trouble is None:
             return None
         return (
-            f"the model ran uncompiled, since compiling it failed ({self._compiler.trouble}); "
+            f"the model ran uncompiled, since compiling it failed ({blocks.trouble}); "
             "the worker's log has the whole error, FLUX_COMPILE=off ends the tries"
         )
 
