@@ -116,6 +116,18 @@ class TestOneSetOfCode:
         assert graphs() == compiled
         assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
+    def test_prompts_of_other_lengths_need_no_other_code(self):
+        # Given a transformer that has seen two sizes; FLUX.1 [schnell] reads 256 tokens and the others 512
+        transformer = FluxTransformer2DModel(**SMALLEST).eval()
+        CompiledBlocks(transformer, "eager")
+        for picture_tokens in (12, 20):
+            forward(transformer, picture_tokens, 7)
+        seen = graphs()
+        # When other lengths come, one as long as the picture
+        for lengths in ((12, 9), (40, 5), (9, 9)):
+            forward(transformer, *lengths)
+        assert graphs() == seen
+
     def test_a_picture_does_not_depend_on_the_sizes_before_it(self, roomy):
         first = paint(roomy, "demo")
         paint(roomy, "demo", width=96, height=80)
@@ -237,15 +249,15 @@ def compiled(transformer):
 
 
 @torch.no_grad()
-def forward(transformer):
+def forward(transformer, picture_tokens=12, text_tokens=7):
     random = torch.Generator().manual_seed(1)
     return transformer(
-        hidden_states=torch.randn(1, 12, 16, generator=random),
-        encoder_hidden_states=torch.randn(1, 7, 32, generator=random),
+        hidden_states=torch.randn(1, picture_tokens, 16, generator=random),
+        encoder_hidden_states=torch.randn(1, text_tokens, 32, generator=random),
         pooled_projections=torch.randn(1, 16, generator=random),
         timestep=torch.tensor([0.5]),
-        img_ids=torch.zeros(12, 3),
-        txt_ids=torch.zeros(7, 3),
+        img_ids=torch.zeros(picture_tokens, 3),
+        txt_ids=torch.zeros(text_tokens, 3),
         joint_attention_kwargs={},
         return_dict=False,
     )[0]
