@@ -76,7 +76,3 @@ class GpuSpec:
         """Return the text encoders of the group; the small one is never quantized."""
         large = weight_bytes(self.large_encoder_bytes, self.large_encoder_kept_bytes, precision, bits=bits)
         return large + self.small_encoder_bytes * bits // 16
-
-    def master_bytes(self, precision: Precision) -> int:
-        """Return what the model's own weights take in host memory, modulation included."""
-        return self.own_bytes(precision, table=False)

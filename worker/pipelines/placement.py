@@ -26,6 +26,16 @@ class Names:
     """One for each, since models at different precisions share the small one only."""
     vae: str
 
+    @property
+    def own(self) -> tuple[str, ...]:
+        """What no other model has."""
+        return (self.denoiser, self.modulation) if self.modulation else (self.denoiser,)
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """What others may have, too."""
+        return (*self.encoders, self.vae)
+
 
 class Placement:
     """A plan, carried out as the job goes on."""

@@ -13,6 +13,7 @@ from shared.domain.precision import Precision, ResidencyKey
 from shared.planner import Budget, Shape, Wanted, plan
 from worker.pipelines.device import Device, device_memory
 from worker.pipelines.device_memory import blocks_of
+from worker.pipelines.loaded_models import LoadedModels
 from worker.pipelines.loader import ENCODERS, LoadedPipeline, Loader, Pipeline, denoiser_of
 from worker.pipelines.modulation import modulation_blocks
 from worker.pipelines.placement import Names, Placement, Unmanaged
@@ -30,7 +31,7 @@ class PipelineStore:
     """Loads and places pipelines.
 
     ``cpu_offload`` leaves the card to diffusers' model offload: ``on`` always, ``auto`` where no model of a family
-    fits, ``off`` never.
+    fits, ``off`` never. ``host_bytes`` is the host's memory; unset: all that this machine has.
     """
 
     def __init__(
@@ -41,11 +42,11 @@ class PipelineStore:
         link_gb_per_second: float = 25.0,
         prompt_cache_bytes: int = DEFAULT_PROMPT_CACHE_BYTES,
         loader: Loader | None = None,
+        host_bytes: int | None = None,
     ) -> None:
         self._cpu_offload = cpu_offload
-        self._budget: Budget = machine_budget(device, link_gb_per_second)
-        self._loader = loader or Loader(weights, device)
-        self._loaded: dict[ResidencyKey, LoadedPipeline] = {}
+        self._budget: Budget = machine_budget(device, link_gb_per_second, host_bytes)
+        self._loaded = LoadedModels(loader or Loader(weights, device), self._budget, self._forget)
         self._names: dict[str, Names] = {}
         self._offloaded: ResidencyKey | None = None
         self.residency = Residency(device_memory(device, self._budget.pinnable_bytes), self._budget.usable_bytes)
@@ -71,10 +72,7 @@ class PipelineStore:
         Raises:
           ModelUnavailable: the weights are missing or cannot be read.
         """
-        key = ResidencyKey(spec.model, precision)
-        if key not in self._loaded:
-            self._loaded[key] = self._loader.load(spec, precision)
-        return self._loaded[key]
+        return self._loaded.get(spec, precision)
 
     def get(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> Pipeline:
         """Return the pipeline of a model, ready to be called until another is placed.
@@ -149,6 +147,17 @@ class PipelineStore:
                 self.residency.add(name, blocks_of(getattr(pipeline, component)))
             self.residency.add(names.vae, blocks_of(pipeline.vae))
         return self._names[key]
+
+    def _forget(self, loaded: LoadedPipeline) -> None:
+        """Let go of a model that leaves host memory, and of the shared parts that nobody else has."""
+        if self._offloaded == loaded.key:
+            loaded.pipeline.remove_all_hooks()
+            self._offloaded = None
+        names = self._names.pop(str(loaded.key), None)
+        if names is not None:
+            kept = {shared for other in self._names.values() for shared in other.shared}
+            for name in (*names.own, *(name for name in names.shared if name not in kept)):
+                self.residency.remove(name)
 
     def _uses_offload(self, spec: PipelineSpec) -> bool:
         """Whether diffusers moves this family's weights; a family shares its encoders, so it is all or none."""
