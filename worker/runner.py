@@ -26,7 +26,7 @@ from worker.enhancers.interface import EnhancerInterface
 from worker.enhancing import enhance_prompt
 from worker.generators.interface import GenerationOptions, ImageGeneratorInterface
 from worker.job_options import generation_options
-from worker.lease import keep_lease
+from worker.lease import LeaseKeeper
 from worker.outcomes import Outcomes, Ring
 from worker.run import JobRun
 from worker.saver import Saver
@@ -78,6 +78,7 @@ class Runner:
         self._limits = limits
         self._shutdown = shutdown = shutdown or Shutdown()
         self._outcomes = Outcomes(claims, limits.max_attempts, shutdown, on_storage_failed, ring)
+        self._leases = LeaseKeeper(claims, limits.lease, limits.heartbeat_seconds)
         self._saver = Saver()
         self._emergency = Emergency(claims, self._saver, limits.budgets.phase_seconds, end_process)
         self._watchdog = Watchdog(self._emergency.on_hang)
@@ -123,6 +124,7 @@ class Runner:
     def close(self) -> None:
         """Wait until the last job is saved and published."""
         self._saver.close()
+        self._leases.close()
         self._watchdog.close()
 
     def _begin(self, job: Job, alive: ExitStack) -> JobRun:
@@ -130,15 +132,7 @@ class Runner:
         claim = Claim(job_id=job.id, attempt=job.attempt, owner=self._owner)
         signal = StopSignal(self._shutdown.is_due)
         alive.callback(self._channel.clear, job.id)
-        alive.enter_context(
-            keep_lease(
-                self._claims,
-                claim,
-                signal,
-                lease=self._limits.lease,
-                heartbeat_seconds=self._limits.heartbeat_seconds,
-            )
-        )
+        alive.enter_context(self._leases.keep(claim, signal))
         watch = alive.enter_context(self._watchdog.watch(claim))
         return JobRun(
             job,
