@@ -70,3 +70,16 @@ def test_a_part_that_another_model_has_stays():
     assert generator.store.load(CATALOG["demo-fill"]).pipeline.text_encoder_2 is encoder
     paint(generator, Precision.EXACT, "demo-fill")
     assert generator.store.residency.brought == before
+
+
+def test_a_part_of_a_model_that_was_only_loaded_stays_too():
+    # Given a model that was placed, and another that shares its encoders and was not placed yet
+    generator = generator_on(17_400_000)
+    paint(generator, Precision.EXACT)
+    generator.store.load(CATALOG["demo-fill"])
+    # When the first has to leave
+    paint(generator, Precision.COMPACT)
+    assert generator.resident() == {"demo:compact"}
+    # Then the other paints as it does where all stay
+    expected = paint(generator_on(10**9), Precision.EXACT, "demo-fill")
+    assert np.array_equal(paint(generator, Precision.EXACT, "demo-fill"), expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -14,13 +14,15 @@ from shared.planner import Budget, leaving
 from worker.pipelines.loader import LoadedPipeline, Loader
 from worker.pipelines.planning import GPU_SPECS
 
+Forget = Callable[[LoadedPipeline, Iterable[LoadedPipeline]], None]
+
 log = structlog.get_logger(__name__)
 
 
 class LoadedModels:
-    """Loads through ``loader``; ``forget`` hears which model is dropped, and lets go of it."""
+    """Loads through ``loader``; ``forget`` hears which model is dropped and which ones stay, and lets go of it."""
 
-    def __init__(self, loader: Loader, budget: Budget, forget: Callable[[LoadedPipeline], None]) -> None:
+    def __init__(self, loader: Loader, budget: Budget, forget: Forget) -> None:
         self._loader = loader
         self._budget = budget
         self._forget = forget
@@ -44,7 +46,7 @@ class LoadedModels:
         gone = leaving(tuple(self._models), coming, specs, self._budget)
         for key in gone:
             log.info("dropped from host memory", action="drop_model", item=str(key), coming=str(coming))
-            self._forget(self._models.pop(key))
+            self._forget(self._models.pop(key), self._models.values())
         if gone:
             self._loader.keep_only({digest for model in self._models.values() for digest in model.digests.values()})
             gc.collect()  # the parts of a pipeline refer to each other

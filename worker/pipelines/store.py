@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
 
 from shared.catalog import CATALOG
 from shared.domain.errors import CapabilityError
-from shared.domain.model import ModelFamily, PipelineSpec
+from shared.domain.model import PipelineSpec
 from shared.domain.precision import Precision, ResidencyKey
 from shared.planner import Budget, Shape, Wanted, plan
 from worker.pipelines.device import Device, device_memory
@@ -125,39 +126,31 @@ class PipelineStore:
         return tuple(ResidencyKey.parse(name) for name in self.residency.resident() if name in self._names)
 
     def _register(self, loaded: LoadedPipeline) -> Names:
-        """Hand the weights over to the residency, once; shared ones under names that depend on their content only."""
+        """Hand the weights over to the residency, once."""
         pipeline, key = loaded.pipeline, str(loaded.key)
         if key not in self._names:
+            names = self._names[key] = Names.of(loaded)
             denoiser = denoiser_of(pipeline)
-            encoders = {
-                name: f"encoders:{name}:{loaded.digests[name][:12]}" for name in ENCODERS if name in loaded.digests
-            }
-            modulation = modulation_blocks(denoiser) if loaded.spec.family is ModelFamily.FLUX else []
-            names = self._names[key] = Names(
-                denoiser=key,
-                modulation=f"{key}/modulation" if modulation else None,
-                encoders=tuple(encoders.values()),
-                vae=f"vae:{loaded.digests['vae'][:12]}",
-            )
+            modulation = modulation_blocks(denoiser) if names.modulation else []
             apart = {weight for block in modulation for weight in block.weights}
             self.residency.add(names.denoiser, blocks_of(denoiser, apart))
             if names.modulation is not None:
                 self.residency.add(names.modulation, modulation)
-            for component, name in encoders.items():
+            encoders = [component for component in ENCODERS if component in loaded.digests]
+            for component, name in zip(encoders, names.encoders, strict=True):
                 self.residency.add(name, blocks_of(getattr(pipeline, component)))
             self.residency.add(names.vae, blocks_of(pipeline.vae))
         return self._names[key]
 
-    def _forget(self, loaded: LoadedPipeline) -> None:
-        """Let go of a model that leaves host memory, and of the shared parts that nobody else has."""
+    def _forget(self, loaded: LoadedPipeline, others: Iterable[LoadedPipeline]) -> None:
+        """Let go of a model that leaves host memory, and of the shared parts that none of the ``others`` has."""
         if self._offloaded == loaded.key:
             loaded.pipeline.remove_all_hooks()
             self._offloaded = None
-        names = self._names.pop(str(loaded.key), None)
-        if names is not None:
-            kept = {shared for other in self._names.values() for shared in other.shared}
-            for name in (*names.own, *(name for name in names.shared if name not in kept)):
-                self.residency.remove(name)
+        self._names.pop(str(loaded.key), None)
+        names, kept = Names.of(loaded), {name for other in others for name in Names.of(other).shared}
+        for name in (*names.own, *(name for name in names.shared if name not in kept)):
+            self.residency.remove(name)
 
     def _uses_offload(self, spec: PipelineSpec) -> bool:
         """Whether diffusers moves this family's weights; a family shares its encoders, so it is all or none."""
