@@ -28,6 +28,9 @@ class LoadedModels:
         self._forget = forget
         self._models: OrderedDict[ResidencyKey, LoadedPipeline] = OrderedDict()
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._models
+
     def get(self, spec: PipelineSpec, precision: Precision) -> LoadedPipeline:
         """Return a model at a precision.
 

@@ -73,7 +73,9 @@ class PipelineStore:
         Raises:
           ModelUnavailable: the weights are missing or cannot be read.
         """
-        return self._loaded.get(spec, precision)
+        is_made = precision is Precision.EXACT or ResidencyKey(spec.model, precision) in self._loaded
+        with self.residency.using([], 0 if is_made else GPU_SPECS[spec.model].quantizing_bytes()):
+            return self._loaded.get(spec, precision)
 
     def get(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> Pipeline:
         """Return the pipeline of a model, ready to be called until another is placed.
