@@ -170,7 +170,7 @@ class TestResidency:
         left = GpuSpec.of(CATALOG["demo"]).quantizing_bytes() - 100
         residency.add("else", [Block((torch.empty(free - left, dtype=torch.uint8),))])
         with residency.using(["else"], 0):
-            # When another form is made, then the least recently used part leaves for it; one that is there needs no room
+            # When another form is made, then one part leaves for it; a form that is there needs no room
             for _ in range(2):
                 generator.store.load(CATALOG["demo"], Precision.COMPACT)
                 assert len(residency.resident()) - 1 == parts - 1
