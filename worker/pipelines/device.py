@@ -30,11 +30,6 @@ class Device:
     """Whether it multiplies 8-bit floating point numbers: Ada, Hopper, Blackwell."""
 
     @property
-    def kind(self) -> str:
-        """What people call it: CUDA or CPU."""
-        return "CUDA" if self.is_cuda else "CPU"
-
-    @property
     def is_cuda(self) -> bool:
         """Whether this is an NVIDIA card."""
         return self.torch_device.type == "cuda"
