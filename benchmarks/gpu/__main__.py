@@ -18,14 +18,16 @@ PARTS: Final = (
     "switch",
     "step_roofline",
     "fp8_step",
+    "image_time",
     "fit",
     "modulation_table",
     "mixed_queue",
     "duty",
     "prompt_cache",
     "encode_overlap",
+    "cold_start",
 )
-"""B3, B1 (in bfloat16, then in fp8), B4, B14, B5, B6, then the rest: what is most in doubt first."""
+"""B3, B1 (in bfloat16, then in fp8) and whole images, B4, B14, B5, B6, then the rest: what is most in doubt first."""
 
 _LIMIT_SECONDS: Final = 8 * 60
 

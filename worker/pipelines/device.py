@@ -30,6 +30,11 @@ class Device:
     """Whether it multiplies 8-bit floating point numbers: Ada, Hopper, Blackwell."""
 
     @property
+    def capability(self) -> tuple[int, int]:
+        """CUDA's compute capability of the card, such as (12, 0) for an RTX 5090."""
+        return torch.cuda.get_device_capability(self.torch_device)
+
+    @property
     def is_cuda(self) -> bool:
         """Whether this is an NVIDIA card."""
         return self.torch_device.type == "cuda"

@@ -19,6 +19,13 @@ class Block:
 
     weights: tuple[Weight, ...]
     layer: torch.nn.Module | None = None
+    inside: torch.nn.Module | None = None
+    """The block that the layer is a part of: compiled code calls no hooks of its parts, so waits are at its door."""
+
+    @property
+    def door(self) -> torch.nn.Module | None:
+        """The module whose call has to wait for the weights; ``None``: they are needed at once."""
+        return self.inside or self.layer
 
 
 class DeviceMemory(Protocol):

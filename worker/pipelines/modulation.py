@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
 
+from worker.pipelines.compiling import repeated_blocks
 from worker.pipelines.device_memory import Block, weights_of
 from worker.pipelines.loader import Pipeline
 
@@ -29,7 +30,8 @@ StreamLayers = Callable[[], Iterator[torch.nn.Module]]
 
 def modulation_blocks(transformer: Any) -> list[Block]:
     """Return the weights of every modulation layer."""
-    return [Block(tuple(weights_of(norm.linear)), norm.linear) for norm in _norms(transformer)]
+    inside = {norm: block for block in repeated_blocks(transformer) for norm in _norms(block)}
+    return [Block(tuple(weights_of(norm.linear)), norm.linear, inside.get(norm)) for norm in _norms(transformer)]
 
 
 class ModulationTable:
@@ -104,5 +106,5 @@ class _Row(torch.nn.Module):
         return self.row
 
 
-def _norms(transformer: Any) -> list[Any]:
-    return [module for module in transformer.modules() if isinstance(module, _MODULATED)]
+def _norms(module: Any) -> list[Any]:
+    return [part for part in module.modules() if isinstance(part, _MODULATED)]

@@ -9,7 +9,7 @@ import structlog
 
 from shared.catalog import CATALOG
 from shared.domain.errors import CapabilityError
-from shared.domain.model import PipelineSpec
+from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.precision import Precision, ResidencyKey
 from shared.planner import Budget, Shape, Wanted, plan
 from worker.pipelines.device import Device, device_memory
@@ -21,6 +21,7 @@ from worker.pipelines.placement import Names, Placement, Unmanaged
 from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
 from worker.pipelines.prompt_cache import PromptCache
 from worker.pipelines.residency import Residency
+from worker.pipelines.speed import Speed
 from worker.pipelines.weights import Weights
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,7 @@ class PipelineStore:
         prompt_cache_bytes: int = DEFAULT_PROMPT_CACHE_BYTES,
         loader: Loader | None = None,
         host_bytes: int | None = None,
+        speed: Speed | None = None,
     ) -> None:
         self._cpu_offload = cpu_offload
         self._budget: Budget = machine_budget(device, link_gb_per_second, host_bytes)
@@ -54,6 +56,7 @@ class PipelineStore:
         self.device = device
         self.weights = weights
         self.prompts = PromptCache(prompt_cache_bytes)
+        self.speed = speed or Speed()
 
     def check(self, spec: PipelineSpec, precision: Precision) -> None:
         """Return if a model can run at this precision here; nothing is loaded.
@@ -73,9 +76,15 @@ class PipelineStore:
         Raises:
           ModelUnavailable: the weights are missing or cannot be read.
         """
-        is_made = precision is Precision.EXACT or ResidencyKey(spec.model, precision) in self._loaded
-        with self.residency.using([], 0 if is_made else GPU_SPECS[spec.model].quantizing_bytes()):
+        key = ResidencyKey(spec.model, precision)
+        if key in self._loaded:
             return self._loaded.get(spec, precision)
+        quantizing = 0 if precision is Precision.EXACT else GPU_SPECS[spec.model].quantizing_bytes()
+        with self.residency.using([], quantizing):
+            loaded = self._loaded.get(spec, precision)
+        if spec.family is ModelFamily.FLUX:
+            self.speed.prepare(denoiser_of(loaded.pipeline))
+        return loaded
 
     def get(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> Pipeline:
         """Return the pipeline of a model, ready to be called until another is placed.
