@@ -1,8 +1,8 @@
-"""The host's side: which masters are pinned, which pass through the ring, and what a transfer costs."""
+"""The host's side: which masters are there, which are pinned, which pass through the ring, and what that costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.domain.precision import Precision, ResidencyKey
@@ -32,14 +32,31 @@ def pinned_masters(
     return frozenset(pinned)
 
 
-def master_bytes(keys: Iterable[ResidencyKey], by_key: Mapping[ResidencyKey, GpuSpec]) -> int:
+def leaving(
+    loaded: Sequence[ResidencyKey], coming: ResidencyKey, by_key: Mapping[ResidencyKey, GpuSpec], budget: Budget
+) -> tuple[ResidencyKey, ...]:
+    """Return which of ``loaded``, least recently used first, leave host memory for a model that is not there yet.
+
+    As many as must, for all to fit into the part that may be taken for good. On a card, exact ones do not give way to
+    each other: what of them is not pinned are pages of their files, which the system itself drops and reads again.
+    """
+    left = list(loaded)
+    for key in loaded:
+        if master_bytes((*left, coming), by_key, bits=budget.bits) <= budget.pinnable_bytes:
+            break
+        if budget.is_cpu or {key.precision, coming.precision} != {Precision.EXACT}:
+            left.remove(key)
+    return tuple(key for key in loaded if key not in left)
+
+
+def master_bytes(keys: Iterable[ResidencyKey], by_key: Mapping[ResidencyKey, GpuSpec], *, bits: int = 16) -> int:
     """Return the bytes that the masters of these models take in host memory, shared parts counted once."""
     shared: dict[tuple[str, Precision], int] = {}
     own = 0
     for key in keys:
         spec = by_key[key]
-        own += spec.master_bytes(key.precision)
-        shared[spec.group, key.precision] = spec.encoder_bytes(key.precision) + spec.vae_bytes
+        own += spec.own_bytes(key.precision, table=False, bits=bits)
+        shared[spec.group, key.precision] = spec.encoder_bytes(key.precision, bits=bits) + spec.vae_bytes * bits // 16
     return own + sum(shared.values())
 
 

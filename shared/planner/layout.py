@@ -78,8 +78,7 @@ def sizes_of(
     float32 on a CPU, so twice the bytes there of all that is not quantized.
     """
     warm = keys[: layout.warm]
-    bits = 32 if budget.is_cpu else 16
-    widening = bits // 16
+    bits, widening = budget.bits, budget.bits // 16
     table = layout.modulation_table
     encoders = {(specs[key].group, key.precision): specs[key].encoder_bytes(key.precision, bits=bits) for key in warm}
     vaes = {specs[key].group: specs[key].vae_bytes for key in warm}
