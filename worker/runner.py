@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent import futures
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -28,6 +28,7 @@ from worker.generators.interface import GenerationOptions, ImageGeneratorInterfa
 from worker.job_options import generation_options
 from worker.lease import keep_lease
 from worker.outcomes import Outcomes, Ring
+from worker.previews import PreviewSender
 from worker.run import JobRun
 from worker.saver import Saver
 from worker.shutdown import Shutdown
@@ -63,6 +64,7 @@ class Runner:
         channel: ProgressChannel,
         limits: RunnerLimits,
         enhancer: EnhancerInterface | None = None,
+        previews: PreviewSender | None = None,
         ring: Ring = lambda *_: None,
         shutdown: Shutdown | None = None,
         on_storage_failed: Callable[[], None] = lambda: None,
@@ -72,6 +74,7 @@ class Runner:
         self._lane = lane
         self._generator = generator
         self._enhancer = enhancer
+        self._previews = previews
         self._claims = claims
         self._storage = storage
         self._channel = channel
@@ -123,6 +126,8 @@ class Runner:
     def close(self) -> None:
         """Wait until the last job is saved and published."""
         self._saver.close()
+        if self._previews is not None:
+            self._previews.close()
         self._watchdog.close()
 
     def _begin(self, job: Job, alive: ExitStack) -> JobRun:
@@ -140,6 +145,7 @@ class Runner:
             )
         )
         watch = alive.enter_context(self._watchdog.watch(claim))
+        previews = None if self._previews is None else alive.enter_context(closing(self._previews.follow(claim)))
         return JobRun(
             job,
             claim,
@@ -149,6 +155,7 @@ class Runner:
             saver=self._saver,
             signal=signal,
             watch=RunWatch(self._watchdog, watch, self._limits.budgets, self._step_times, job),
+            previews=previews,
         )
 
     def _paint(self, run: JobRun) -> str | None:

@@ -23,6 +23,7 @@ PARTS: Final = (
     "duty",
     "prompt_cache",
     "encode_overlap",
+    "preview",
 )
 """B3, B1, B4, B14, B5, B6, then the rest: what is most in doubt first."""
 

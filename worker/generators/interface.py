@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Final, Protocol, TypedDict, Unpack, cast
 
 from PIL import Image
@@ -44,8 +45,22 @@ PICTURES: Final = ("image", "mask", "reference")
 """Options that are pictures; the others, but for ``model``, are parameters of the job."""
 
 
+class PreviewSink(Protocol):
+    """Takes pictures of the work in progress; whatever becomes of them never harms the work."""
+
+    def is_due(self) -> bool:
+        """Whether one is wanted now."""
+
+    def offer(self, render: Callable[[], Image.Image]) -> None:
+        """Show what ``render`` returns, an RGB picture; it is called once, in another thread."""
+
+
 class GenerationContext(Protocol):
     """How a generator talks to the job it works for. Any method may raise ``JobInterrupted``."""
+
+    @property
+    def previews(self) -> PreviewSink | None:
+        """Where pictures of the work in progress go; ``None`` where nobody wants them."""
 
     def on_phase(self, phase: Phase) -> None:
         """A new part of the work begins; ``Phase.SAVING`` is not the generator's to report."""
@@ -74,6 +89,8 @@ class GenerationContext(Protocol):
 
 class SilentContext:
     """A context for callers without a job: nothing is reported, nothing is cancelled."""
+
+    previews: PreviewSink | None = None
 
     def on_phase(self, phase: Phase) -> None:
         """Ignore."""

@@ -23,6 +23,7 @@ from worker.pipelines.device import StepPacer, device_loss
 from worker.pipelines.ladder import JobShape, Ladder
 from worker.pipelines.loader import LoadedPipeline, Pipeline
 from worker.pipelines.placement import Placement, Unmanaged
+from worker.pipelines.preview import Previewer
 from worker.pipelines.store import PipelineStore
 
 Look = Callable[[], dict[str, Any]]
@@ -93,6 +94,7 @@ class Painter:
         look: Look,
     ) -> list[Image.Image]:
         placement, context = climb.placement, climb.context
+        start_preview = self._previewing(climb, loaded, params)
         context.on_phase(Phase.ENCODING)
         loaded = calls.prepare(loaded, params, context)
         inputs = pictures | calls.arguments(loaded, params, "image" in pictures)
@@ -104,7 +106,7 @@ class Painter:
             with placement.denoising():
                 if placement.has_room:
                     self.store.prefetch(self.expected)
-                latents = self._denoise(loaded.pipeline, params, index, inputs, context)
+                latents = self._denoise(loaded.pipeline, params, index, inputs, context, start_preview())
             context.on_phase(Phase.DECODING)
             with placement.decoding():
                 return decode_latents(loaded.pipeline, latents, params.width, params.height)
@@ -119,13 +121,29 @@ class Painter:
         climb.done()
         return images
 
+    def _previewing(self, climb: Climb, loaded: LoadedPipeline, params: BaseParams) -> Callable[[], Previewer | None]:
+        """Return what follows the making of one image, and shows it where somebody wants to see it."""
+        sink = climb.context.previews
+        rgb = climb.until_it_fits(lambda: self.store.latent_rgb(loaded, climb.placement)) if sink else None
+        if sink is None or rgb is None:
+            return lambda: None
+        return partial(Previewer, rgb, sink, self.store.device, params.width, params.height)
+
     def _denoise(
-        self, pipeline: Pipeline, params: BaseParams, index: int, inputs: dict[str, Any], context: GenerationContext
+        self,
+        pipeline: Pipeline,
+        params: BaseParams,
+        index: int,
+        inputs: dict[str, Any],
+        context: GenerationContext,
+        previewer: Previewer | None,
     ) -> torch.Tensor:
         pacer = StepPacer(self.store.device)
 
         def on_step_end(running: Pipeline, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
             pacer.step_done()
+            if previewer is not None:
+                previewer.step_done(running, kwargs["latents"])
             context.on_step(step + 1, running.num_timesteps)
             return kwargs
 

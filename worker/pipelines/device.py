@@ -91,6 +91,25 @@ class StepPacer:
         self._previous.record()
 
 
+class HostCopy:
+    """A tensor on its way to the host; the computing stream goes on meanwhile."""
+
+    def __init__(self, tensor: torch.Tensor, device: Device) -> None:
+        self._arrived: torch.cuda.Event | None = None
+        self._tensor = tensor
+        if device.is_cuda:
+            self._tensor = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            self._tensor.copy_(tensor, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def wait(self) -> torch.Tensor:
+        """Return the copy as soon as it is there; for any thread."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._tensor
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether the device only lacked memory, which the next job may have again."""
     return isinstance(error, torch.OutOfMemoryError) or (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -13,13 +14,15 @@ from shared.domain.precision import Precision, ResidencyKey
 from shared.planner import Budget, Shape, Wanted, plan
 from worker.pipelines.device import Device, device_memory
 from worker.pipelines.device_memory import blocks_of
+from worker.pipelines.latent_rgb import LatentRgb, LatentRgbMaps
+from worker.pipelines.latent_rgb_fit import fit_latent_rgb
 from worker.pipelines.loader import ENCODERS, LoadedPipeline, Loader, Pipeline, denoiser_of
 from worker.pipelines.modulation import modulation_blocks
 from worker.pipelines.placement import Names, Placement, Unmanaged
 from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
 from worker.pipelines.prompt_cache import PromptCache
 from worker.pipelines.residency import Residency
-from worker.pipelines.weights import Weights
+from worker.pipelines.weights import SHIPPED_LATENT_RGB, Weights
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +44,7 @@ class PipelineStore:
         link_gb_per_second: float = 25.0,
         prompt_cache_bytes: int = DEFAULT_PROMPT_CACHE_BYTES,
         loader: Loader | None = None,
+        latent_rgb_folder: Path | None = None,
     ) -> None:
         self._cpu_offload = cpu_offload
         self._budget: Budget = machine_budget(device, link_gb_per_second)
@@ -48,6 +52,7 @@ class PipelineStore:
         self._loaded: dict[str, LoadedPipeline] = {}
         self._names: dict[str, Names] = {}
         self._offloaded: str | None = None
+        self._latent_rgb = LatentRgbMaps(SHIPPED_LATENT_RGB, latent_rgb_folder)
         self.residency = Residency(device_memory(device, self._budget.pinnable_bytes), self._budget.usable_bytes)
         self.device = device
         self.weights = weights
@@ -121,6 +126,20 @@ class PipelineStore:
         names = self._names.get(residency or "")
         if names is not None:
             self.residency.prefetch([names.denoiser, *([names.modulation] if names.modulation else [])], 0)
+
+    def latent_rgb(self, loaded: LoadedPipeline, placement: Placement | Unmanaged) -> LatentRgb | None:
+        """Return the map from a pipeline's latents to colours, fitted at its VAE's first use.
+
+        ``None`` for Stable Diffusion: what its samplers' latents say about the clean ones depends on the sampler.
+        """
+
+        def fit() -> LatentRgb:
+            with placement.decoding():
+                return fit_latent_rgb(loaded.pipeline.vae, self.device.torch_device)
+
+        if loaded.spec.family is not ModelFamily.FLUX:
+            return None
+        return self._latent_rgb.get(loaded.digests["vae"], fit).to(self.device.torch_device)
 
     def resident_keys(self) -> tuple[ResidencyKey, ...]:
         """Return the models whose weights are on the device, least recently used first."""
