@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from shared.domain.precision import Precision, ResidencyKey
+from shared.domain.precision import ResidencyKey
 from shared.planner.budget import RING_SHARE, Budget
 from shared.planner.specs import GpuSpec
 
@@ -34,13 +34,13 @@ def pinned_masters(
 
 def master_bytes(keys: Iterable[ResidencyKey], by_key: Mapping[ResidencyKey, GpuSpec]) -> int:
     """Return the bytes that the masters of these models take in host memory, shared parts counted once."""
-    shared: dict[tuple[str, Precision], int] = {}
-    own = 0
-    for key in keys:
-        spec = by_key[key]
-        own += spec.master_bytes(key.precision)
-        shared[spec.group, key.precision] = spec.encoder_bytes(key.precision) + spec.vae_bytes
-    return own + sum(shared.values())
+    keys = list(keys)
+    specs = [(by_key[key], key.precision) for key in keys]
+    denoisers = {(spec.model, precision): spec.master_bytes(precision) for spec, precision in specs}
+    adapters = {(key.model, key.adapter): by_key[key].adapter_bytes for key in keys}
+    image_encoders = {spec.image_encoder: spec.image_encoder_bytes for spec, _ in specs}
+    shared = {(spec.group, precision): spec.encoder_bytes(precision) + spec.vae_bytes for spec, precision in specs}
+    return sum(sum(part.values()) for part in (denoisers, adapters, image_encoders, shared))
 
 
 def transfer_of(key: ResidencyKey, size: int, budget: Budget, pinned: bool) -> Transfer:

@@ -10,7 +10,8 @@ from sqlalchemy import delete, insert, select
 
 from shared.db.claim_order import _HEAD, _OLDEST_OF_KEY
 from shared.db.models import JobRow
-from shared.domain.job import JobClass, Lane
+from shared.domain.job import JobClass, JobInput, Lane
+from shared.domain.params import InputRole
 from shared.domain.residency import MAX_BYPASSED_FOR, MAX_BYPASSES
 from tests.builders import new_job
 
@@ -179,3 +180,15 @@ class TestIndex:
         steps = [row.detail for row in plan]
         assert any(f"USING INDEX {index}" in step for step in steps), steps
         assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+def test_a_job_that_follows_a_picture_needs_its_adapter_too(jobs, claims):
+    # Given a job by words, and one that follows a reference picture
+    reference = JobInput(role=InputRole.REFERENCE, path="inputs/x", width=8, height=8, size_bytes=1, sha256="0" * 64)
+    jobs.add(new_job(model="dev"), 10)
+    keys = [claims.next_residency(Lane.GPU)]
+    claims.claim(Lane.GPU, "w1", LEASE)
+    jobs.add(new_job(model="dev", inputs=(reference,)), 10)
+    keys.append(claims.next_residency(Lane.GPU))
+    # Then the second one's residency key says so
+    assert keys == ["dev", "dev+flux-ip-adapter"]

@@ -74,7 +74,7 @@ class Painter:
         with device_loss():
             loaded = self.store.load(spec)
             try:
-                placement = self.store.place(loaded, params.precision, shape)
+                placement = self.store.place(loaded, params.precision, shape, adapter)
                 job = JobShape(ResidencyKey(spec.model, params.precision, adapter), shape)
                 climb = Climb(self.ladder, job, placement, context, self.store.device)
                 starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures

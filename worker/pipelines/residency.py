@@ -44,6 +44,10 @@ class Residency:
         if name not in self._items:
             self._items[name] = _Item(Master([block for block in blocks if block.weights], self._memory))
 
+    def knows(self, name: str) -> bool:
+        """Whether weights were added under this name."""
+        return name in self._items
+
     def resident(self) -> tuple[str, ...]:
         """Return the names on the device, least recently used first."""
         return tuple(self._resident)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,7 @@ class PipelineStore:
         self._loader = loader or Loader(weights, device)
         self._loaded: dict[str, LoadedPipeline] = {}
         self._names: dict[str, Names] = {}
+        self._with_adapters: dict[str, ResidencyKey] = {}
         self._offloaded: str | None = None
         self._latent_rgb = LatentRgbMaps(SHIPPED_LATENT_RGB, latent_rgb_folder)
         self.residency = Residency(device_memory(device, self._budget.pinnable_bytes), self._budget.usable_bytes)
@@ -93,9 +95,15 @@ class PipelineStore:
             return loaded.pipeline
 
     def place(
-        self, loaded: LoadedPipeline, precision: Precision = Precision.EXACT, shape: Shape | None = None
+        self,
+        loaded: LoadedPipeline,
+        precision: Precision = Precision.EXACT,
+        shape: Shape | None = None,
+        adapter: str | None = None,
     ) -> Placement | Unmanaged:
         """Plan the device for a job of this pipeline and make room; the returned object brings the weights.
+
+        ``adapter`` names the one that the job puts into the model: it has its room here, and brings its weights itself.
 
         Raises:
           CapabilityError: no plan has room for it.
@@ -104,28 +112,31 @@ class PipelineStore:
             self._offload(loaded)
             return Unmanaged(loaded.pipeline)
         names = self._register(loaded, precision)
+        key = ResidencyKey(loaded.spec.model, precision, adapter)
+        if adapter is not None:
+            self._with_adapters[str(key)] = key
         side = loaded.spec.native_side
         made = plan(
             GPU_SPECS,
             self._budget,
             Wanted(
-                models=(loaded.spec.model,),
+                models=(str(replace(key, precision=Precision.EXACT)),),
                 precision=precision,
                 resident=self.resident_keys(),
                 shape=shape or Shape(side * side, side * side),
             ),
         )
-        log.info("placed", action="place", item=names.denoiser, reason=made.reason, evict=[*map(str, made.evict)])
-        self.residency.evict(map(str, made.evict))
+        log.info("placed", action="place", item=str(key), reason=made.reason, evict=[*map(str, made.evict)])
+        kept = {item for warm in made.warm for item in self._items(warm)}
+        self.residency.evict(item for gone in made.evict for item in self._items(gone) if item not in kept)
         placement = Placement(self.residency, names, made, loaded.pipeline)
         placement.prefetch()
         return placement
 
     def prefetch(self, residency: str | None) -> None:
-        """Bring the denoiser of a model that was placed before, if it has room beside what is there."""
-        names = self._names.get(residency or "")
-        if names is not None:
-            self.residency.prefetch([names.denoiser, *([names.modulation] if names.modulation else [])], 0)
+        """Bring what a job of this key needs, if it was placed before and has room beside what is there."""
+        if residency is not None and (items := self._items(ResidencyKey.parse(residency))):
+            self.residency.prefetch(items, 0)
 
     def latent_rgb(self, loaded: LoadedPipeline, placement: Placement | Unmanaged) -> LatentRgb | None:
         """Return the map from a pipeline's latents to colours, fitted at its VAE's first use.
@@ -145,7 +156,20 @@ class PipelineStore:
         """Return the models whose weights are on the device, least recently used first."""
         if self._offloaded is not None:
             return (ResidencyKey(self._offloaded),)
-        return tuple(ResidencyKey.parse(name) for name in self.residency.resident() if name in self._names)
+        resident = self.residency.resident()
+        plain = [ResidencyKey.parse(name) for name in resident if name in self._names]
+        with_adapters = [
+            key
+            for key in self._with_adapters.values()
+            if key.adapter in resident and str(replace(key, adapter=None)) in resident
+        ]
+        return (*plain, *with_adapters)
+
+    def _items(self, key: ResidencyKey) -> list[str]:
+        """Return the names of the weights that no other model needs; none before the model was placed."""
+        names = self._names.get(str(replace(key, adapter=None)))
+        items = [] if names is None else [names.denoiser, names.modulation, key.adapter]
+        return [item for item in items if item is not None and self.residency.knows(item)]
 
     def _register(self, loaded: LoadedPipeline, precision: Precision) -> Names:
         """Hand the weights over to the residency, once; shared ones under names that depend on their content only."""
