@@ -15,6 +15,7 @@ from api.deps import Services
 from api.errors import install_error_handlers
 from api.routes import health, images, jobs, models, previews, queue, root, submit
 from api.services.availability import Availability
+from api.services.changes import ChangeListener
 from api.services.generators import GeneratorService
 from api.services.grid import GridService
 from api.services.health import HealthService
@@ -22,6 +23,7 @@ from api.services.models import ModelService
 from api.services.queries import JobQueries
 from api.services.queue import QueueService
 from api.services.reconciler import Reconciler
+from api.services.room import Room
 from api.services.silent_workers import SilentWorkers
 from api.services.stranded import StrandedLanes
 from api.services.submission import SubmissionService
@@ -89,12 +91,13 @@ def _lifespan(
         repository, workers = JobRepository(database, clock), WorkerRepository(database, clock)
         claims = ClaimRepository(database, clock)
         storage = LocalMediaStorage(settings.media_dir)
+        room = Room(storage, settings.min_free_bytes)
         queue_repository, queries = QueueRepository(database, clock), JobQueries(repository, channel, storage)
         model_service, watcher = ModelService(workers), JobWatcher(repository)
         generators = GeneratorService(model_service, Availability(workers, queue_repository, outside), outside)
         app.state.services = Services(
             settings=settings,
-            submission=SubmissionService(repository, generators, storage, doorbell, settings.max_queued_jobs),
+            submission=SubmissionService(repository, generators, storage, room, doorbell, settings.max_queued_jobs),
             uploads=UploadReader(settings.max_image_pixels),
             queries=queries,
             queue=QueueService(queue_repository, queries, doorbell),
@@ -102,7 +105,7 @@ def _lifespan(
             models=model_service,
             generators=generators,
             grid=GridService(storage),
-            health=HealthService(database, channel, workers, clock=clock, uses_network=outside.uses_network),
+            health=HealthService(database, channel, workers, room, clock=clock, uses_network=outside.uses_network),
             storage=storage,
             previews=previews,
         )
@@ -116,7 +119,8 @@ def _lifespan(
             settings.reconcile_interval_seconds,
         )
         sweeper = Sweeper(database, storage, clock)
-        background = [asyncio.create_task(part.run()) for part in (watcher, reconciler, sweeper)]
+        listener = ChangeListener(settings.resolved_redis_url, watcher.look_soon)
+        background = [asyncio.create_task(part.run()) for part in (watcher, listener, reconciler, sweeper)]
         try:
             yield
         finally:

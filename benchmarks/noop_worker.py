@@ -12,6 +12,7 @@ from PIL import Image
 
 from shared.broker.app import make_celery
 from shared.domain.params import JobKind
+from shared.domain.precision import Precision
 from shared.domain.report import DefaultModel, WorkerReport
 from shared.settings import WorkerSettings
 from worker.generators.interface import GenerationContext, GenerationOptions, ImageGeneratorInterface
@@ -31,7 +32,7 @@ class NoopGenerator(ImageGeneratorInterface):
         """Make nothing."""
         return []
 
-    def warm(self, model: str) -> None:
+    def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:
         """Load nothing."""
 
 

@@ -68,7 +68,8 @@ def run_ours(folder: Path, broker: str, count: int) -> list[Span]:
             return connection.scalar(ended) == count
 
     command = (*_CELERY, "-A", "benchmarks.noop_worker", *_QUIET)
-    _work(command, {"FLUX_DATA_DIR": str(folder), "REDIS_URL": broker}, is_over)
+    env = {"FLUX_DATA_DIR": str(folder), "REDIS_URL": broker, "FLUX_LOG_LEVEL": "WARNING"}
+    _work(command, env, is_over)
     with database.read() as connection:
         rows = connection.execute(select(AttemptRow.started_at, AttemptRow.ended_at)).all()
     database.dispose()

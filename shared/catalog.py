@@ -43,8 +43,14 @@ def _demo_bytes(transformer: int) -> Mapping[str, int]:
     return MappingProxyType({"transformer": transformer, **shared})
 
 
+def _kept_bytes(transformer: int, large_encoder: int) -> Mapping[str, int]:
+    return MappingProxyType({"transformer": transformer, "text_encoder_2": large_encoder})
+
+
 _FLUX_MODULATION_BYTES: Final = 6_494_896_128
+_FLUX_ENCODER_KEPT_BYTES: Final = 263_598_080
 _DEMO_MODULATION_BYTES: Final = 1_254_912
+_DEMO_ENCODER_KEPT_BYTES: Final = 104_960
 _FLUX_STRENGTH: Final = 0.6
 
 _NON_COMMERCIAL: Final = "FLUX.1 [dev] Non-Commercial License"
@@ -67,6 +73,7 @@ _SPECS: Final = (
         capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
         component_bytes=_flux_bytes(23_782_357_120),
         modulation_bytes=_FLUX_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(113_899_648, _FLUX_ENCODER_KEPT_BYTES),
         example_prompts=("a red fox asleep in fresh snow, soft morning light, 35mm photograph",),
     ),
     PipelineSpec(
@@ -86,6 +93,7 @@ _SPECS: Final = (
         capabilities=ModelCapabilities(strength=_FLUX_STRENGTH, ip_adapter=FLUX_IP_ADAPTER),
         component_bytes=_flux_bytes(23_802_816_640),
         modulation_bytes=_FLUX_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(134_359_168, _FLUX_ENCODER_KEPT_BYTES),
         example_prompts=("portrait of an old clockmaker at his bench, window light, shallow focus",),
     ),
     PipelineSpec(
@@ -104,6 +112,7 @@ _SPECS: Final = (
         max_sequence_length=512,
         component_bytes=_flux_bytes(23_802_816_640),
         modulation_bytes=_FLUX_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(134_359_168, _FLUX_ENCODER_KEPT_BYTES),
         example_prompts=("make it a snowy winter evening, keep the house as it is",),
     ),
     PipelineSpec(
@@ -123,6 +132,7 @@ _SPECS: Final = (
         limits=ModelLimits(max_guidance_scale=100.0),
         component_bytes=_flux_bytes(23_804_782_720),
         modulation_bytes=_FLUX_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(136_325_248, _FLUX_ENCODER_KEPT_BYTES),
         example_prompts=("a wooden bench under the tree",),
     ),
     PipelineSpec(
@@ -196,6 +206,7 @@ _SPECS: Final = (
         capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
         component_bytes=_demo_bytes(4_650_112),
         modulation_bytes=_DEMO_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(324_736, _DEMO_ENCODER_KEPT_BYTES),
         example_prompts=(
             "a large red circle in the center on a blue background",
             "a small yellow triangle in the top left on a purple background",
@@ -219,6 +230,7 @@ _SPECS: Final = (
         limits=_DEMO_LIMITS,
         component_bytes=_demo_bytes(4_748_928),
         modulation_bytes=_DEMO_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(423_552, _DEMO_ENCODER_KEPT_BYTES),
         example_prompts=(
             "make it green",
             "make the background yellow",
@@ -244,6 +256,7 @@ _SPECS: Final = (
         limits=_DEMO_LIMITS,
         component_bytes=_demo_bytes(4_830_848),
         modulation_bytes=_DEMO_MODULATION_BYTES,
+        kept_bytes=_kept_bytes(505_472, _DEMO_ENCODER_KEPT_BYTES),
         example_prompts=(
             "a large red circle in the center on a blue background",
             "a small green diamond in the bottom right on a white background",

@@ -38,6 +38,9 @@ def configure_logging(level: str, *, as_json: bool) -> None:
     root.setLevel(level)
     for noisy in ("httpx", "httpcore", "alembic", "PIL", "kombu", "amqp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # When torchao is imported: about kernels and file formats that nothing here uses.
+    for anxious in ("torchao", "diffusers.quantizers.torchao", "torch.utils._pytree"):
+        logging.getLogger(anxious).setLevel(logging.ERROR)
 
 
 def _console() -> structlog.dev.ConsoleRenderer:

@@ -106,6 +106,11 @@ class ApiSettings(CoreSettings):
     max_image_pixels: int = Field(default=40_000_000, gt=0, description="largest upload in pixels")
     max_queued_jobs: int = Field(default=10_000, gt=0, description="waiting jobs before submits get 429")
     max_wait_seconds: float = Field(default=600.0, gt=0, description="longest time one request may wait for its job")
+    min_free_bytes: int = Field(
+        default=256 * 2**20,
+        ge=0,
+        description="submits get 507 while the media directory's disk has less room; waiting jobs need it",
+    )
     reconcile_interval_seconds: float = Field(
         default=5.0, gt=0, description="pause between two rounds of rescue and re-ringing"
     )

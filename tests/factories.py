@@ -64,14 +64,7 @@ def demo_report() -> WorkerReport:
                 model=spec.model,
                 available=True,
                 reason="comes with the project",
-                precision=PrecisionReport(
-                    default=Precision.EXACT,
-                    reason="the best that fits this device",
-                    refused={
-                        Precision.BALANCED: "precision is balanced; on this device (CPU) only exact works.",
-                        Precision.COMPACT: "precision is compact; on this device (CPU) only exact works.",
-                    },
-                ),
+                precision=PrecisionReport(default=Precision.EXACT, reason="the best that fits this device", refused={}),
             )
             if spec.is_demo
             else ModelReport(

@@ -144,7 +144,7 @@ class GpuWorker:
         for kind in _WARMED:
             model = report.defaults[kind].model
             try:
-                generator.warm(model)
+                generator.warm(model, report.precision_of(model))
             except ServiceError as error:  # jobs for it will say the same; other models may work
                 log.error("cannot warm a default model", action="warm_failed", model=model, error=error.message)
 

@@ -1,7 +1,10 @@
-"""Keeps a claim alive while a job runs, and hears through it of cancels and of a lost claim."""
+"""Keeps claims alive while their jobs run, and hears through it of cancels and of a lost claim."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from shared.db.claims import ClaimRepository
@@ -10,16 +13,38 @@ from worker.cancellation import StopReason, StopSignal
 from worker.periodic import Periodic
 
 
-def keep_lease(
-    claims: ClaimRepository, claim: Claim, signal: StopSignal, *, lease: timedelta, heartbeat_seconds: float
-) -> Periodic:
-    """Return a context manager that renews the lease and sets ``signal`` when the run has to stop."""
+class LeaseKeeper:
+    """One thread for all claims of a process: a thread for each would cost a short job more than its own work."""
 
-    def renew() -> None:
-        beat = claims.heartbeat(claim, lease)
-        if not beat.held:
-            signal.stop(StopReason.CLAIM_LOST)
-        elif beat.cancel_requested:
-            signal.stop(StopReason.USER_REQUEST)
+    def __init__(self, claims: ClaimRepository, lease: timedelta, heartbeat_seconds: float) -> None:
+        self._claims = claims
+        self._lease = lease
+        self._changing = threading.Lock()
+        self._held: dict[Claim, StopSignal] = {}
+        self._pulse = Periodic("lease", heartbeat_seconds, self._renew_all)
+        self._pulse.__enter__()
 
-    return Periodic("lease", heartbeat_seconds, renew)
+    @contextmanager
+    def keep(self, claim: Claim, signal: StopSignal) -> Iterator[None]:
+        """Renew the lease until the block ends, and set ``signal`` when the run has to stop."""
+        with self._changing:
+            self._held[claim] = signal
+        try:
+            yield
+        finally:
+            with self._changing:
+                del self._held[claim]
+
+    def close(self) -> None:
+        """Renew nothing any more."""
+        self._pulse.__exit__(None, None, None)
+
+    def _renew_all(self) -> None:
+        with self._changing:
+            held = list(self._held.items())
+        for claim, signal in held:
+            beat = self._claims.heartbeat(claim, self._lease)
+            if not beat.held:  # lost, or ended meanwhile, and then nobody listens to the signal
+                signal.stop(StopReason.CLAIM_LOST)
+            elif beat.cancel_requested:
+                signal.stop(StopReason.USER_REQUEST)

@@ -69,11 +69,12 @@ class JobRun:
         """Record the phase in the row, so that it is seen without Redis too."""
         self._watch.on_phase(phase)
         self.raise_if_cancelled()
-        if phase is not self._phase:
-            try:
-                self._enter(phase)
-            except OperationalError as error:  # the row shows an old phase for a while; the work goes on
-                log.warning("phase not recorded", action="phase_failed", phase=phase, error=str(error))
+        if phase is self._phase:  # the claim began with it
+            return
+        try:
+            self._enter(phase)
+        except OperationalError as error:  # the row shows an old phase for a while; the work goes on
+            log.warning("phase not recorded", action="phase_failed", phase=phase, error=str(error))
         self._report(0)
 
     def on_step(self, step: int, total_steps: int) -> None:

@@ -26,7 +26,7 @@ from worker.enhancers.interface import EnhancerInterface
 from worker.enhancing import enhance_prompt
 from worker.generators.interface import GenerationOptions, ImageGeneratorInterface
 from worker.job_options import generation_options
-from worker.lease import keep_lease
+from worker.lease import LeaseKeeper
 from worker.outcomes import Outcomes, Ring
 from worker.previews import PreviewSender
 from worker.run import JobRun
@@ -81,6 +81,7 @@ class Runner:
         self._limits = limits
         self._shutdown = shutdown = shutdown or Shutdown()
         self._outcomes = Outcomes(claims, limits.max_attempts, shutdown, on_storage_failed, ring)
+        self._leases = LeaseKeeper(claims, limits.lease, limits.heartbeat_seconds)
         self._saver = Saver()
         self._emergency = Emergency(claims, self._saver, limits.budgets.phase_seconds, end_process)
         self._watchdog = Watchdog(self._emergency.on_hang)
@@ -128,6 +129,7 @@ class Runner:
         self._saver.close()
         if self._previews is not None:
             self._previews.close()
+        self._leases.close()
         self._watchdog.close()
 
     def _begin(self, job: Job, alive: ExitStack) -> JobRun:
@@ -135,15 +137,7 @@ class Runner:
         claim = Claim(job_id=job.id, attempt=job.attempt, owner=self._owner)
         signal = StopSignal(self._shutdown.is_due)
         alive.callback(self._channel.clear, job.id)
-        alive.enter_context(
-            keep_lease(
-                self._claims,
-                claim,
-                signal,
-                lease=self._limits.lease,
-                heartbeat_seconds=self._limits.heartbeat_seconds,
-            )
-        )
+        alive.enter_context(self._leases.keep(claim, signal))
         watch = alive.enter_context(self._watchdog.watch(claim))
         previews = None if self._previews is None else alive.enter_context(closing(self._previews.follow(claim)))
         return JobRun(

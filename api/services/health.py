@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.services.room import Room
 from shared.channel.progress import ProgressChannel
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
@@ -21,6 +22,7 @@ class HealthService:
         database: Database,
         channel: ProgressChannel,
         workers: WorkerRepository,
+        room: Room,
         *,
         uses_network: bool = False,
         clock: Clock = utc_now,
@@ -28,12 +30,14 @@ class HealthService:
         self._database = database
         self._channel = channel
         self._workers = workers
+        self._room = room
         self._uses_network = uses_network
         self._clock = clock
 
     def ready(self) -> ReadyRead:
-        """Return the state of database, broker and workers. The remote one is no part of being ready."""
+        """Return the state of database, broker, storage and workers. The remote one is no part of being ready."""
         broker = "ok" if self._channel.ping() else "no answer"
+        storage = self._room.trouble() or "ok"
         try:
             with self._database.read() as connection:
                 connection.execute(text("SELECT 1"))
@@ -44,15 +48,17 @@ class HealthService:
                 ready=False,
                 database=str(error.__cause__ or error),
                 broker=broker,
+                storage=storage,
                 worker="unknown",
                 worker_heartbeat_age_seconds=None,
                 remote_worker="unknown",
             )
         runs = worker in (WorkerState.WARMING, WorkerState.IDLE, WorkerState.BUSY)
         return ReadyRead(
-            ready=broker == "ok" and runs,
+            ready=broker == storage == "ok" and runs,
             database="ok",
             broker=broker,
+            storage=storage,
             worker=worker,
             worker_heartbeat_age_seconds=age,
             remote_worker=remote,

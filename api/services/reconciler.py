@@ -22,8 +22,8 @@ from shared.domain.params import JobKind
 
 log = structlog.get_logger(__name__)
 
-MAX_RINGS: Final = 16
-"""Rings per round; re-ringing thousands of rows each round would flood the broker."""
+MAX_RINGS: Final = 64
+"""Rings per round: enough for very short jobs, while ringing for thousands of rows would flood the broker."""
 
 QUIET: Final = timedelta(seconds=10)
 """A job that was rung for less than this ago is left alone."""

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from api.services.generators import Asked, GeneratorService
+from api.services.room import Room
 from api.services.uploads import Picture
 from shared.broker.publish import Doorbell
 from shared.db.jobs import JobRepository
@@ -65,12 +66,14 @@ class SubmissionService:
         jobs: JobRepository,
         generators: GeneratorService,
         storage: MediaStorage,
+        room: Room,
         doorbell: Doorbell,
         max_queued_jobs: int,
     ) -> None:
         self._jobs = jobs
         self._generators = generators
         self._storage = storage
+        self._room = room
         self._doorbell = doorbell
         self._max_queued_jobs = max_queued_jobs
 
@@ -82,7 +85,9 @@ class SubmissionService:
           RequestError: the request cannot be served; names the field.
           CapacityError: the queue is full.
           Unavailable: no model was named and no worker has said yet which one is the default.
+          StorageFull: there is no room for more pictures.
         """
+        self._room.check()
         plan = self._generators.plan(_asked(submission))
         job_id = new_job_id()
         inputs = tuple(_describe(job_id, picture) for picture in submission.pictures)

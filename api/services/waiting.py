@@ -1,6 +1,7 @@
 """Requests that wait for a job cost a future each: no thread, no database connection.
 
-One task looks at all awaited jobs with one query per tick, and only while somebody waits.
+One task looks at all awaited jobs with one query per tick, and only while somebody waits; sooner when a worker says
+that one of them moved.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from shared.domain.status import TERMINAL_STATUSES
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS: Final = 0.05
+"""How late a change is seen that nobody told of: by the API itself, or while Redis is away."""
 
 
 @dataclass(eq=False, slots=True)
@@ -42,6 +44,12 @@ class JobWatcher:
         self._jobs = jobs
         self._waiters: set[_Waiter] = set()
         self._awaited = asyncio.Event()
+        self._moved = asyncio.Event()
+
+    def look_soon(self, job_id: str) -> None:
+        """Look at once if somebody waits for this job."""
+        if any(waiter.job_id == job_id for waiter in self._waiters):
+            self._moved.set()
 
     async def wait(self, job_id: str, timeout_seconds: float, since: int | None = None) -> None:
         """Return when the job is over (or past ``since``), or after the timeout, whichever is first."""
@@ -52,11 +60,13 @@ class JobWatcher:
         """Watch until cancelled."""
         while True:
             await self._awaited.wait()
+            self._moved.clear()
             try:
                 await self._look()
             except SQLAlchemyError as error:
                 log.warning("cannot look at awaited jobs", action="watch_failed", error=str(error))
-            await asyncio.sleep(TICK_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), TICK_SECONDS)
 
     async def _look(self) -> None:
         ids = sorted({waiter.job_id for waiter in self._waiters})

@@ -17,6 +17,7 @@ from benchmarks.report import last_object, say
 PARTS: Final = (
     "switch",
     "step_roofline",
+    "fp8_step",
     "fit",
     "modulation_table",
     "mixed_queue",
@@ -25,7 +26,7 @@ PARTS: Final = (
     "encode_overlap",
     "preview",
 )
-"""B3, B1, B4, B14, B5, B6, then the rest: what is most in doubt first."""
+"""B3, B1 (in bfloat16, then in fp8), B4, B14, B5, B6, then the rest: what is most in doubt first."""
 
 _LIMIT_SECONDS: Final = 8 * 60
 

@@ -26,9 +26,10 @@ from benchmarks.report import DEMO_WEIGHTS
 from shared.catalog import find_model
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
+from shared.domain.precision import Precision
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.pipelines.device import Device, pick_device
-from worker.pipelines.loader import LoadedPipeline, Loader
+from worker.pipelines.loader import LoadedPipeline, Loader, quantized
 from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
 
@@ -72,16 +73,16 @@ def pick_subject(usable_bytes: int | None = None) -> Subject:
 
 
 class RandomLoader(Loader):
-    """Makes pipelines instead of reading them; encoders and VAE are made once."""
+    """Makes pipelines instead of reading them; encoders and VAE are made once for each precision."""
 
     def __init__(self, device: Device) -> None:
         super().__init__(Weights(), device)
-        self._parts: dict[str, Any] = {}
+        self._parts: dict[Precision, dict[str, Any]] = {}
 
-    def load(self, spec: PipelineSpec) -> LoadedPipeline:
+    def load(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> LoadedPipeline:
         """Return the pipeline of a model with random weights, in host memory."""
         tokens = _demo_tokenizers()
-        parts = self._parts = self._parts or self._make_parts()
+        parts = self._parts[precision] = self._parts.get(precision) or self._make_parts()
         inputs = 384 if spec.kind is JobKind.FILL else 64
         transformer = self._make(
             lambda: FluxTransformer2DModel(in_channels=inputs, out_channels=64, guidance_embeds=spec.uses_guidance)
@@ -89,7 +90,8 @@ class RandomLoader(Loader):
         schedule = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=spec.uses_guidance)
         pipeline = _PIPELINES[spec.kind](scheduler=schedule, transformer=transformer, **parts, **tokens)
         pipeline.set_progress_bar_config(disable=True)
-        return LoadedPipeline(spec, pipeline, dict.fromkeys((*parts, *tokens), "random weights"))
+        loaded = LoadedPipeline(spec, pipeline, dict.fromkeys((*parts, *tokens), f"random:{precision}"))
+        return quantized(loaded, precision, self._device)
 
     def _make_parts(self) -> dict[str, Any]:
         t5 = T5Config(d_model=4096, d_ff=10240, d_kv=64, num_heads=64, num_layers=24, feed_forward_proj="gated-gelu")

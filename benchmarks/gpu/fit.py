@@ -13,6 +13,7 @@ from benchmarks.gpu.jobs import run
 from benchmarks.gpu.skip import need_card
 from benchmarks.report import emit, say
 from shared.domain.errors import CapabilityError, OutOfMemory
+from shared.domain.precision import Precision
 from shared.planner import GIB
 
 LARGEST_SIDE = 2048
@@ -25,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gib", type=float, default=31.0, help="cap of the allocator and of the planner")
     parser.add_argument("--jobs", type=int, default=40)
+    parser.add_argument("--precision", type=Precision, default=Precision.EXACT, help="exact has no room under 15.2 GiB")
     options = parser.parse_args()
     cap = round(options.gib * GIB)
     subject = pick_subject(cap)
@@ -35,7 +37,7 @@ def main() -> None:
         size: dict[str, Any] = {"width": LARGEST_SIDE, "height": LARGEST_SIDE} if index % 10 == 9 else {}
         say(f"{index + 1} of {options.jobs}: {model} {size or ''}")
         try:
-            run(generator, subject, model, num_inference_steps=STEPS, **size)
+            run(generator, subject, model, num_inference_steps=STEPS, precision=options.precision, **size)
         except OutOfMemory:
             out_of_memory += 1
         except CapabilityError:
@@ -43,6 +45,7 @@ def main() -> None:
     fit = torch.cuda.max_memory_reserved() / cap
     figures: Figures = {
         "cap_gib": options.gib,
+        "precision": options.precision,
         "jobs": options.jobs,
         "refused": refused,
         "peak_allocated_bytes": torch.cuda.max_memory_allocated(),

@@ -15,6 +15,9 @@ from shared.domain.status import Phase
 
 log = structlog.get_logger(__name__)
 
+CHANGES: Final = "flux:changes"
+"""Channel that carries the id of each job that moved, so that nobody who waits for it has to ask again and again."""
+
 TTL_SECONDS: Final = 3600
 _TIMEOUT_SECONDS: Final = 1.0
 
@@ -48,6 +51,7 @@ class ProgressChannel:
             with self._redis.pipeline(transaction=False) as pipe:
                 pipe.set(_progress_key(job_id), payload, ex=TTL_SECONDS)
                 pipe.exists(_cancel_key(job_id))
+                pipe.publish(CHANGES, job_id)
                 return bool(pipe.execute()[1])
         except redis.RedisError as error:
             log.debug("progress not sent", action="progress_failed", error=str(error))
@@ -72,9 +76,12 @@ class ProgressChannel:
             log.warning("cancel hint not sent", action="cancel_hint_failed", job_id=job_id, error=str(error))
 
     def clear(self, job_id: str) -> None:
-        """Forget a job that is over."""
+        """Forget an attempt that is over, and tell those who wait for the job."""
         try:
-            self._redis.delete(_progress_key(job_id), _cancel_key(job_id))
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.delete(_progress_key(job_id), _cancel_key(job_id))
+                pipe.publish(CHANGES, job_id)
+                pipe.execute()
         except redis.RedisError as error:
             log.debug("progress not cleared", action="progress_failed", error=str(error))
 

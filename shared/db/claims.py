@@ -8,16 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.claim_order import peek, pick_next
+from shared.db.claim_statements import (
+    ADD_IMAGES,
+    BEGIN_ATTEMPT,
+    CLAIM,
+    CLOSE_ATTEMPT,
+    ENTER,
+    HANDED_BACK,
+    HELD,
+    RENEW,
+    error_values,
+    image_row,
+    measured,
+    named,
+    on_route,
+    queued_again,
+)
 from shared.db.engine import Database
-from shared.db.mapping import route_values, to_route
-from shared.db.models import AttemptRow, ImageRow, JobRow, UtcDateTime
+from shared.db.mapping import to_route
+from shared.db.models import AttemptRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
 from shared.domain.acceleration import Acceleration
 from shared.domain.errors import WorkerCrashed
@@ -27,8 +43,6 @@ from shared.domain.status import Edge, JobStatus, Phase
 
 CRASHES_IN_A_ROW: Final = 2
 """After so many a worker shows that it works before it claims again."""
-
-_HANDED_BACK: Final = {"owner": None, "phase": None, "lease_expires_at": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +72,16 @@ class ClaimRepository:
             job_id = pick_next(connection, lane, resident, now)
             if job_id is None:
                 return None
-            row = connection.execute(_CLAIM, {"job_id": job_id, **taken}).one()
-            connection.execute(
-                insert(AttemptRow).values(job_id=row.id, attempt=row.attempt, lane=lane, owner=owner, started_at=now)
-            )
+            row = connection.execute(CLAIM, {"job_id": job_id, **taken}).one()
+            began = {"job_id": row.id, "attempt": row.attempt, "lane": lane, "owner": owner, "started_at": now}
+            connection.execute(BEGIN_ATTEMPT, began)
             return load_jobs(connection, [row])[0]
 
     def heartbeat(self, claim: Claim, lease: timedelta) -> Heartbeat:
         """Extend the lease."""
-        statement = (
-            update(JobRow)
-            .where(_held(claim))
-            .values(lease_expires_at=self._clock() + lease)
-            .returning(JobRow.cancel_requested_at)
-        )
+        values = {"lease_until": self._clock() + lease}
         with self._database.write(durable=False) as connection:
-            row = connection.execute(statement).one_or_none()
+            row = connection.execute(RENEW, named(claim) | values).one_or_none()
         return Heartbeat(held=row is not None, cancel_requested=row is not None and row[0] is not None)
 
     def cancel_requested(self, claim: Claim) -> bool:
@@ -84,7 +92,8 @@ class ClaimRepository:
 
     def set_phase(self, claim: Claim, phase: Phase) -> bool:
         """Record what the run is doing now; ``False`` when the claim is lost."""
-        return self._move(claim, {"phase": phase}, durable=False)
+        with self._database.write(durable=False) as connection:
+            return connection.execute(ENTER, named(claim) | {"new_phase": phase}).rowcount > 0
 
     def succeed(
         self,
@@ -98,19 +107,19 @@ class ClaimRepository:
 
         ``False`` when the claim is lost, or when somebody asked for a cancel first: the caller then calls ``cancel``.
         """
-        values = self._ended(JobStatus.SUCCEEDED) | _measured(timings) | {"warnings": list(warnings)}
+        values = self._ended(JobStatus.SUCCEEDED) | measured(timings) | {"warnings": list(warnings)}
         values["accelerations"] = [asdict(item) for item in accelerations]
         moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
         return moved or self._ended_by(claim, Edge.FINISH)
 
     def fail(self, claim: Claim, error: JobError, timings: Timings) -> bool:
         """End the job in an error; ``False`` when the claim is lost."""
-        values = self._ended(JobStatus.FAILED) | _measured(timings) | _error_values(error)
+        values = self._ended(JobStatus.FAILED) | measured(timings) | error_values(error)
         return self._move(claim, values, outcome=Edge.FAIL, error=error)
 
     def cancel(self, claim: Claim, timings: Timings) -> bool:
         """End the job as cancelled; ``False`` when the claim is lost."""
-        return self._move(claim, self._ended(JobStatus.CANCELLED) | _measured(timings), outcome=Edge.CANCEL)
+        return self._move(claim, self._ended(JobStatus.CANCELLED) | measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
         """Put the job back for another try after ``delay``; ``False`` when the claim is lost.
@@ -120,7 +129,7 @@ class ClaimRepository:
         """
         spent = int(error.retry_after_seconds is None)
         again = {"not_before": self._clock() + delay, "errors": JobRow.errors + spent}
-        return self._move(claim, _queued_again(self._clock()) | again, outcome=Edge.RETRY, error=error)
+        return self._move(claim, queued_again(self._clock()) | again, outcome=Edge.RETRY, error=error)
 
     def hand_over(
         self,
@@ -139,7 +148,7 @@ class ClaimRepository:
         A job that somebody wants to stop ends as cancelled instead, and keeps these pictures. ``False`` when the claim
         is lost. Calling it again after an error is safe, also when the first call did commit.
         """
-        values = _queued_again(self._clock()) | _on(route, warnings) | _measured(timings)
+        values = queued_again(self._clock()) | on_route(route, warnings) | measured(timings)
         values["accelerations"] = [asdict(item) for item in accelerations]
         if enhancement is not None:
             values["enhancement"] = enhancement.model_dump(mode="json")
@@ -152,14 +161,14 @@ class ClaimRepository:
 
         A job that somebody wants to stop ends as cancelled instead.
         """
-        return self._move(claim, _queued_again(self._clock()), outcome=Edge.RELEASE)
+        return self._move(claim, queued_again(self._clock()), outcome=Edge.RELEASE)
 
     def crash(self, claim: Claim, error: JobError) -> bool:
         """Take the job back from this process, which is about to end because of it; ``False`` when the claim is lost.
 
         It counts as a crash, like a rescue, but the attempt keeps the reason.
         """
-        return bool(self._rescue(_held(claim), error))
+        return bool(self._rescue(HELD, error, named(claim)))
 
     def rescue_others(self, lane: Lane, owner: str) -> list[str]:
         """Take back every running job of a lane whose owner is not ``owner``.
@@ -183,7 +192,7 @@ class ClaimRepository:
 
     def rescue_expired(self, claim: Claim) -> bool:
         """Take back a job if its lease still is run out."""
-        return bool(self._rescue(and_(_held(claim), self._is_expired())))
+        return bool(self._rescue(and_(HELD, self._is_expired()), params=named(claim)))
 
     def crashed_lately(self, lane: Lane) -> bool:
         """Return whether the last two attempts of a lane that ended did so because their worker died."""
@@ -225,23 +234,21 @@ class ClaimRepository:
         claim: Claim,
         values: dict[str, Any],
         *,
-        durable: bool = True,
+        outcome: Edge,
         unless_cancelled: bool = False,
-        outcome: Edge | None = None,
         error: JobError | None = None,
         images: Sequence[JobImage] = (),
     ) -> bool:
-        statement = update(JobRow).where(_held(claim)).values(status_seq=JobRow.status_seq + 1, **values)
+        statement = update(JobRow).where(HELD).values(status_seq=JobRow.status_seq + 1, **values)
         if unless_cancelled:
             statement = statement.where(JobRow.cancel_requested_at.is_(None))
-        with self._database.write(durable=durable) as connection:
-            if connection.execute(statement).rowcount == 0:
+        with self._database.write() as connection:
+            if connection.execute(statement, named(claim)).rowcount == 0:
                 return False
             if images:
                 now = self._clock()
-                connection.execute(insert(ImageRow), [_image_row(claim, image, now) for image in images])
-            if outcome is not None:
-                self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
+                connection.execute(ADD_IMAGES, [image_row(claim, image, now) for image in images])
+            self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
         return True
 
     def _ended_by(self, claim: Claim, edge: Edge) -> bool:
@@ -251,13 +258,15 @@ class ClaimRepository:
         with self._database.read() as connection:
             return connection.scalar(query) == edge
 
-    def _rescue(self, condition: ColumnElement[bool], error: JobError | None = None) -> list[str]:
+    def _rescue(
+        self, condition: ColumnElement[bool], error: JobError | None = None, params: dict[str, Any] | None = None
+    ) -> list[str]:
         query = select(*JOB_COLUMNS).where(JobRow.status == JobStatus.RUNNING, condition)
         with self._database.read() as connection:
-            if connection.execute(query.limit(1)).first() is None:
+            if connection.execute(query.limit(1), params).first() is None:
                 return []
         with self._database.write() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query, params).all()
             for row in rows:
                 values = {"crashes": row.crashes + 1, **self._after_crash(row, error)}
                 statement = update(JobRow).where(JobRow.id == row.id)
@@ -270,101 +279,29 @@ class ClaimRepository:
 
     def _after_crash(self, row: Row[Any], reason: JobError | None) -> dict[str, Any]:
         if row.crashes + 1 < MAX_CRASHES or row.cancel_requested_at is not None:
-            return _queued_again(self._clock())
+            return queued_again(self._clock())
         message = f"The worker died {MAX_CRASHES} times while it ran this job, so it is not tried again."
         if reason is not None:
             message += f" The last time: {reason.message}"
         route = to_route(row)
         if diverted := route.diverted(finished=0):
             warnings = [*row.warnings, divert_warning(route, diverted, message)]
-            return _queued_again(self._clock()) | _on(diverted, warnings)
+            return queued_again(self._clock()) | on_route(diverted, warnings)
         error = JobError(code=WorkerCrashed.code, message=message)
-        return self._ended(JobStatus.FAILED) | _error_values(error)
+        return self._ended(JobStatus.FAILED) | error_values(error)
 
     def _ended(self, status: JobStatus) -> dict[str, Any]:
-        return {"status": status, "finished_at": self._clock(), **_HANDED_BACK}
+        return {"status": status, "finished_at": self._clock(), **HANDED_BACK}
 
     def _close_attempt(
         self, connection: Connection, job_id: str, attempt: int, outcome: Edge, error: JobError | None
     ) -> None:
-        connection.execute(
-            update(AttemptRow)
-            .where(AttemptRow.job_id == job_id, AttemptRow.attempt == attempt)
-            .values(
-                ended_at=self._clock(),
-                outcome=outcome,
-                error_code=error.code if error else None,
-                error_message=error.message if error else None,
-            )
-        )
-
-
-def _queued_again(now: datetime) -> dict[str, Any]:
-    """Return what puts a running job back, or ends it when a cancel was asked for that no worker has obeyed yet."""
-    unwanted = JobRow.cancel_requested_at.is_not(None)
-    return {
-        "status": case((unwanted, JobStatus.CANCELLED.value), else_=JobStatus.QUEUED.value),
-        "finished_at": case((unwanted, now), else_=None),
-        # Between two legs it has started.
-        "started_at": case((or_(unwanted, JobRow.leg > 0), JobRow.started_at), else_=None),
-        "rung_at": None,
-        **_HANDED_BACK,
-    }
-
-
-def _on(route: Route, warnings: Sequence[str]) -> dict[str, Any]:
-    """Return what puts a job on its next leg, whose budgets of errors and crashes are its own."""
-    budgets = {"errors": 0, "crashes": 0}
-    return {**route_values(route), **budgets, "started_at": JobRow.started_at, "warnings": list(warnings)}
-
-
-def _held(claim: Claim) -> ColumnElement[bool]:
-    return and_(
-        JobRow.id == claim.job_id,
-        JobRow.attempt == claim.attempt,
-        JobRow.owner == claim.owner,
-        JobRow.status == JobStatus.RUNNING,
-    )
-
-
-def _measured(timings: Timings) -> dict[str, Any]:
-    return {"load_seconds": timings.load_seconds, "run_seconds": timings.run_seconds}
-
-
-def _error_values(error: JobError) -> dict[str, Any]:
-    return {"error_code": error.code, "error_message": error.message, "error_retryable": error.retryable}
-
-
-def _image_row(claim: Claim, image: JobImage, now: datetime) -> dict[str, Any]:
-    return {
-        "id": image.id,
-        "job_id": claim.job_id,
-        "attempt": claim.attempt,
-        "image_index": image.index,
-        "seed": image.seed,
-        "width": image.width,
-        "height": image.height,
-        "path": image.path,
-        "content_type": image.content_type,
-        "size_bytes": image.size_bytes,
-        "sha256": image.sha256,
-        "generator": image.generator,
-        "created_at": now,
-    }
-
-
-# Built once: SQLAlchemy takes longer to build this statement than SQLite to run it.
-_CLAIM: Final = (
-    update(JobRow)
-    .where(JobRow.id == bindparam("job_id"), JobRow.status == JobStatus.QUEUED)
-    .values(
-        status=JobStatus.RUNNING,
-        phase=Phase.LOADING,
-        status_seq=JobRow.status_seq + 1,
-        attempt=JobRow.attempt + 1,
-        owner=bindparam("claimant"),
-        lease_expires_at=bindparam("lease_until"),
-        started_at=func.coalesce(JobRow.started_at, bindparam("now", type_=UtcDateTime())),
-    )
-    .returning(*JOB_COLUMNS)
-)
+        ended = {
+            "of_job": job_id,
+            "of_attempt": attempt,
+            "ended_at": self._clock(),
+            "outcome": outcome,
+            "error_code": error.code if error else None,
+            "error_message": error.message if error else None,
+        }
+        connection.execute(CLOSE_ATTEMPT, ended)

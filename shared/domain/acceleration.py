@@ -16,5 +16,7 @@ class Acceleration:
 
 MODULATION_TABLE: Final = Acceleration("modulation_table", lossless=True)
 WEIGHTS_8_BIT: Final = Acceleration("8_bit_weights", lossless=False)
+FP8: Final = Acceleration("fp8", lossless=False)
+"""Weights and activations of the products in 8-bit floating point, scaled row by row."""
 WEIGHTS_4_BIT: Final = Acceleration("4_bit_weights", lossless=False)
 TILED_DECODE: Final = Acceleration("tiled_decode", lossless=False)

@@ -14,6 +14,7 @@
       JobConflict              409   the job's status does not allow it
       CapacityError            429   the queue is full; Retry-After says when to come back
       Unavailable              503   a part of the stack is missing right now
+      StorageFull              507   no room for pictures is left; nothing was accepted
       GenerationError                recorded on the attempt; a waiting caller sees its status_code
         ModelUnavailable       503   weights missing, gated, unreadable
         OutOfMemory            507   the card cannot hold this job; tried again, it may be free by then
@@ -129,6 +130,14 @@ class Unavailable(ServiceError):
 
     code = "unavailable"
     status_code = 503
+    retryable = True
+
+
+class StorageFull(ServiceError):
+    """The disk of the media directory has hardly any room left; nothing was accepted."""
+
+    code = "storage_full"
+    status_code = 507
     retryable = True
 
 

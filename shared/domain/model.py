@@ -87,6 +87,9 @@ class PipelineSpec:
     """Weights of each part in bytes at 16 bits per weight."""
     modulation_bytes: int = 0
     """The part of the transformer that acts on one token only (adaLN); a table of its outputs can replace it."""
+    kept_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Of ``component_bytes``, what keeps its bits at every precision: what is in no list of layers, norms, biases.
+    Empty for a model that runs in ``exact`` only."""
     example_prompts: tuple[str, ...] = ()
 
     @property
@@ -104,6 +107,11 @@ class PipelineSpec:
         """What `flux-image pull` must fetch before the model can follow a reference picture; empty: it never can."""
         adapter = self.capabilities.ip_adapter
         return (self.name, adapter.name) if adapter else ()
+
+    @property
+    def has_quantized_forms(self) -> bool:
+        """Whether the model also runs with 8 and 4 bits per weight."""
+        return bool(self.kept_bytes)
 
     @property
     def is_demo(self) -> bool:

@@ -85,6 +85,11 @@ class WorkerReport(BaseModel):
     plan: PlanReport | None = None
     """What the default models get of the card; ``None`` when they cannot be planned for, the reason is in the log."""
 
+    def precision_of(self, model: str) -> Precision:
+        """Return the precision of a job of this model that names none."""
+        known = (report.precision for report in self.models if report.model == model)
+        return next((precision.default for precision in known if precision), Precision.EXACT)
+
 
 class SpaceReport(BaseModel):
     """Whether the configured Space would take a job now."""

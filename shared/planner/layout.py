@@ -77,20 +77,23 @@ def sizes_of(
 ) -> Sizes:
     """Return what the first ``layout.warm`` of ``keys`` take, shared parts counted once.
 
-    float32 on a CPU, so twice the bytes there.
+    float32 on a CPU, so twice the bytes there of all that is not quantized.
     """
     warm = keys[: layout.warm]
-    widening = 2 if budget.is_cpu else 1
+    bits = 32 if budget.is_cpu else 16
+    widening = bits // 16
     table = layout.modulation_table
-    denoisers = {(key.model, key.precision): specs[key].own_bytes(key.precision, table=table) for key in warm}
+    denoisers = {
+        (key.model, key.precision): specs[key].own_bytes(key.precision, table=table, bits=bits) for key in warm
+    }
     adapters = {(key.model, key.adapter): specs[key].adapter_bytes for key in warm}
-    encoders = {(specs[key].group, key.precision): specs[key].encoder_bytes(key.precision) for key in warm}
+    encoders = {(specs[key].group, key.precision): specs[key].encoder_bytes(key.precision, bits=bits) for key in warm}
     image_encoders = {specs[key].image_encoder: specs[key].image_encoder_bytes for key in warm}
     vaes = {specs[key].group: specs[key].vae_bytes for key in warm}
     return Sizes(
-        denoisers=widening * sum(denoisers.values()),
+        denoisers=sum(denoisers.values()),
         adapters=widening * sum(adapters.values()),
-        encoders=widening * (sum(encoders.values()) + sum(image_encoders.values())),
+        encoders=sum(encoders.values()) + widening * sum(image_encoders.values()),
         vaes=widening * sum(vaes.values()),
         table=max(specs[key].table_bytes() for key in warm) if table else 0,
         # Of all that are wanted, so that the memory for a job does not depend on how many are warm.

@@ -71,20 +71,16 @@ def plan(specs: Mapping[str, GpuSpec], budget: Budget, wanted: Wanted) -> Reside
 
     Raises:
       DoesNotFit: the first wanted model has no room, however the card is laid out.
-      CapabilityError: there is no card, and another precision than ``exact`` is wanted.
+      CapabilityError: another precision than ``exact`` is wanted of a model that has no other.
       ValueError: nothing is wanted.
     """
     if not wanted.models:
         raise ValueError("a plan needs at least one wanted model")
-    if budget.is_cpu and wanted.precision is not Precision.EXACT:
-        raise CapabilityError(
-            f"precision is {wanted.precision}; without a CUDA device only exact is possible.",
-            field="precision",
-            limit=Precision.EXACT.value,
-        )
     asked = _keys(wanted.models, wanted.precision)
     order = list(dict.fromkeys((*asked, *reversed(wanted.resident))))
     by_key = {key: specs[_spec_name(key)] for key in order}
+    for key in asked:
+        _require_form(key, by_key[key])
     layout, sizes = _best_layout(order, by_key, budget, wanted)
     warm = order[: layout.warm]
     keep = tuple(key for key in wanted.resident if key in warm)
@@ -113,15 +109,13 @@ def best_precision(specs: Mapping[str, GpuSpec], budget: Budget, models: Sequenc
     """Return the best precision at which every one of ``models`` fits alone.
 
     Raises:
-      DoesNotFit: none does.
+      CapabilityError: none does.
     """
-    if budget.is_cpu:
-        return Precision.EXACT
     for precision in BEST_FIRST:
         try:
             for model in models:
                 plan(specs, budget, Wanted(models=(model,), precision=precision))
-        except DoesNotFit as error:
+        except CapabilityError as error:
             last = error
         else:
             return precision
@@ -141,14 +135,23 @@ def _best_layout(
     assert smallest is not None
     raise DoesNotFit(
         f"{order[0].model} at precision {wanted.precision} needs {smallest / GIB:.1f} GiB; "
-        f"there are {budget.usable_bytes / GIB:.1f} GiB. {_remedy(wanted.precision, budget)}",
+        f"there are {budget.usable_bytes / GIB:.1f} GiB. {_remedy(wanted.precision, by_key[order[0]])}",
         field="precision",
         limit=budget.usable_bytes,
     )
 
 
-def _remedy(precision: Precision, budget: Budget) -> str:
-    lower = () if budget.is_cpu else BEST_FIRST[BEST_FIRST.index(precision) + 1 :]
+def _require_form(key: ResidencyKey, spec: GpuSpec) -> None:
+    if key.precision is not Precision.EXACT and not spec.has_quantized_forms:
+        raise CapabilityError(
+            f"precision is {key.precision}; {key.model} has no 8-bit and no 4-bit form here, only exact works.",
+            field="precision",
+            limit=Precision.EXACT.value,
+        )
+
+
+def _remedy(precision: Precision, spec: GpuSpec) -> str:
+    lower = BEST_FIRST[BEST_FIRST.index(precision) + 1 :] if spec.has_quantized_forms else ()
     return f"Try precision {' or '.join(lower)}, or a smaller image." if lower else "Try a smaller image."
 
 

@@ -1,7 +1,7 @@
 """How large things are on the card. Every figure has its source; none was measured on this project's machines yet.
 
-Weights: parameter counts (``shared.catalog``) times the bytes per weight of each format. The 8- and 4-bit figures are
-those of torchao's row-wise fp8 and of NF4 with blocks of 64, with embeddings and norms left in bfloat16.
+Weights: parameter counts (``shared.catalog``) times the bytes per weight of each format. 8 bits: int8 or fp8 with a
+32-bit factor for each row, of 3072 weights or more in FLUX.1. 4 bits: NF4 with a 32-bit factor for each 64 weights.
 Working memory: differences between published peaks and weights at 1024 x 1024, batch 1, bfloat16. A transformer's
 forward: 22.64 GiB peak less 22.17 GiB of weights (Hugging Face's diffusers benchmarks, L40S). A whole pipeline with
 an untiled decode: 33.85 GiB less 31.44 (diffusers-torchao, H100). Both grow in proportion: attention is computed in
@@ -30,22 +30,20 @@ MODULATION_TABLE_SHARE: Final = 0.07
 """Of the modulation layers, 0.45 GB for FLUX.1: two tables (the running job's and the next one's) of 50 steps of 2.1 MB
 each, and two layers of 113 MB each, for the tables are computed from weights that pass over the card one by one."""
 
-_TRANSFORMER_SHARE: Final[Mapping[Precision, float]] = MappingProxyType(
-    {Precision.EXACT: 1.0, Precision.BALANCED: 0.503, Precision.COMPACT: 0.2852}
-)
-_TEXT_ENCODER_SHARE: Final[Mapping[Precision, float]] = MappingProxyType(
-    {Precision.EXACT: 1.0, Precision.BALANCED: 0.515, Precision.COMPACT: 0.3014}
+_QUANTIZED_BITS: Final[Mapping[Precision, float]] = MappingProxyType(
+    {Precision.BALANCED: 8 + 32 / 3072, Precision.COMPACT: 4 + 32 / 64}
 )
 
 
-def transformer_bytes(at_16_bits: int, precision: Precision) -> int:
-    """Return the bytes of a denoiser's weights that take ``at_16_bits`` bytes in bfloat16."""
-    return round(at_16_bits * _TRANSFORMER_SHARE[precision])
+def weight_bytes(at_16_bits: int, kept_at_16_bits: int, precision: Precision, *, bits: int = 16) -> int:
+    """Return the bytes of weights that take ``at_16_bits`` bytes in bfloat16.
 
-
-def text_encoder_bytes(at_16_bits: int, precision: Precision) -> int:
-    """Return the bytes of the large text encoder's weights; the small ones are never quantized."""
-    return round(at_16_bits * _TEXT_ENCODER_SHARE[precision])
+    ``kept_at_16_bits`` of them are never quantized; what is not has ``bits`` per weight (32 on a CPU).
+    """
+    if precision is Precision.EXACT:
+        return at_16_bits * bits // 16
+    quantized = (at_16_bits - kept_at_16_bits) / 16 * _QUANTIZED_BITS[precision]
+    return kept_at_16_bits * bits // 16 + round(quantized)
 
 
 def encode_bytes(text_tokens: int) -> int:

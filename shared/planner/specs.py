@@ -10,7 +10,7 @@ from shared.domain.adapter import IPAdapterSpec
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
-from shared.planner.sizes import MODULATION_TABLE_SHARE, text_encoder_bytes, transformer_bytes
+from shared.planner.sizes import MODULATION_TABLE_SHARE, weight_bytes
 
 _LARGE_ENCODER: Final = "text_encoder_2"
 _ENCODERS: Final = ("text_encoder", _LARGE_ENCODER)
@@ -28,6 +28,10 @@ class GpuSpec:
     large_encoder_bytes: int
     small_encoder_bytes: int
     vae_bytes: int
+    denoiser_kept_bytes: int
+    """The part that is never quantized; as in ``PipelineSpec.kept_bytes``."""
+    large_encoder_kept_bytes: int
+    has_quantized_forms: bool
     text_tokens: int
     """Length of a prompt, padding included."""
     adapter_bytes: int = 0
@@ -50,6 +54,9 @@ class GpuSpec:
             large_encoder_bytes=sizes.get(_LARGE_ENCODER, 0),
             small_encoder_bytes=sizes.get("text_encoder", 0),
             vae_bytes=sizes.get("vae", 0),
+            denoiser_kept_bytes=spec.kept_bytes.get("transformer", 0),
+            large_encoder_kept_bytes=spec.kept_bytes.get(_LARGE_ENCODER, 0),
+            has_quantized_forms=spec.has_quantized_forms,
             text_tokens=spec.max_sequence_length,
             attends_to_source=spec.kind is JobKind.EDIT,
         )
@@ -64,18 +71,22 @@ class GpuSpec:
             image_encoder_bytes=sizes["image_encoder"],
         )
 
-    def own_bytes(self, precision: Precision, *, table: bool) -> int:
-        """Return the denoiser on the card; with ``table``, without its modulation layers."""
+    def own_bytes(self, precision: Precision, *, table: bool, bits: int = 16) -> int:
+        """Return the denoiser on the device; with ``table``, without its modulation layers.
+
+        ``bits`` are those of a weight that is not quantized: 32 on a CPU.
+        """
         weights = self.denoiser_bytes - (self.modulation_bytes if table else 0)
-        return transformer_bytes(weights, precision)
+        return weight_bytes(weights, self.denoiser_kept_bytes, precision, bits=bits)
 
     def table_bytes(self) -> int:
         """Return what the modulation table takes instead."""
         return round(MODULATION_TABLE_SHARE * self.modulation_bytes)
 
-    def encoder_bytes(self, precision: Precision) -> int:
-        """Return the text encoders of the group."""
-        return text_encoder_bytes(self.large_encoder_bytes, precision) + self.small_encoder_bytes
+    def encoder_bytes(self, precision: Precision, *, bits: int = 16) -> int:
+        """Return the text encoders of the group; the small one is never quantized."""
+        large = weight_bytes(self.large_encoder_bytes, self.large_encoder_kept_bytes, precision, bits=bits)
+        return large + self.small_encoder_bytes * bits // 16
 
     def master_bytes(self, precision: Precision) -> int:
         """Return what the denoiser takes in host memory, modulation included."""

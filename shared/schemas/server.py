@@ -20,6 +20,7 @@ class ReadyRead(BaseModel):
     ready: bool
     database: str
     broker: str
+    storage: str
     worker: str
     worker_heartbeat_age_seconds: float | None
     remote_worker: str

@@ -40,5 +40,13 @@ class MediaStorage(ABC):
         """
 
     @abstractmethod
+    def free_bytes(self) -> int:
+        """Return how many bytes of pictures have room yet.
+
+        Raises:
+          OSError: the storage does not answer.
+        """
+
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Remove what is under ``key``; nothing there is no error."""

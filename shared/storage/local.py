@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -61,6 +62,10 @@ class LocalMediaStorage(MediaStorage):
         key = f"check-{os.getpid()}.bin"
         self.put(key, bytes(_CHECK_BYTES))
         self.delete(key)
+
+    def free_bytes(self) -> int:
+        """Return the room on the disk of the root; see ``MediaStorage.free_bytes``."""
+        return shutil.disk_usage(self._root).free
 
     def delete(self, key: str) -> None:
         """Remove the file, and its directory once that is empty."""

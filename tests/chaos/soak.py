@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from sqlalchemy import func, select
 
+from benchmarks.report import circumstances
 from shared.db.models import JobRow
 from shared.domain.status import TERMINAL_STATUSES, JobStatus
 from tests.chaos.clock import set_offset
@@ -57,7 +58,8 @@ def main() -> int:
     seconds = round(time.monotonic() - began, 1)
     for name, count in verdict.as_json().items():
         print(f"{name:<12}{count:>8}")
-    print(json.dumps({**verdict.as_json(), "seconds": seconds, "seed": options.seed, "faults": dict(struck)}))
+    figures = {**verdict.as_json(), "seconds": seconds, "seed": options.seed, "faults": dict(struck)}
+    print(json.dumps({**figures, **circumstances("tests.chaos.soak", sys.argv[1:], weights="none: stub generator")}))
     return 0 if verdict.is_clean and verdict.submitted == options.jobs else 1
 
 

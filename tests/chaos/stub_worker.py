@@ -13,6 +13,7 @@ from PIL import Image
 
 from shared.broker.app import make_celery
 from shared.domain.errors import DeviceLost
+from shared.domain.precision import Precision
 from shared.domain.status import Phase
 from shared.settings import WorkerSettings
 from tests.factories import demo_report
@@ -45,7 +46,7 @@ FAULTS = {"hang": hang, "gil": hang_with_gil, "lost": lose_device}
 
 
 class StubGenerator(ImageGeneratorInterface):
-    def warm(self, model):
+    def warm(self, model, precision=Precision.EXACT):
         return None
 
     def generate(self, prompt, *, context=None, **options):

@@ -20,6 +20,7 @@ from shared.clock import Clock
 from shared.db.claims import ClaimRepository
 from shared.db.engine import Database
 from shared.domain.job import Job
+from shared.domain.precision import Precision
 from shared.domain.report import WorkerReport
 from shared.domain.status import Phase
 from shared.settings import WorkerSettings
@@ -48,7 +49,7 @@ class QuickGenerator(ImageGeneratorInterface):
     def __init__(self) -> None:
         self._loaded: str | None = None
 
-    def warm(self, model: str) -> None:
+    def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:
         self._loaded = model
 
     def resident(self) -> frozenset[str]:

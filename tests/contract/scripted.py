@@ -2,6 +2,7 @@
 
 from PIL import Image
 
+from shared.domain.precision import Precision
 from shared.domain.status import Phase
 from worker.generators.interface import ImageGeneratorInterface
 
@@ -16,7 +17,7 @@ class ScriptedGenerator(ImageGeneratorInterface):
         self._script(context)
         return []
 
-    def warm(self, model):
+    def warm(self, model, precision=Precision.EXACT):
         return None
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from benchmarks.gpu import fit, step_roofline, switch
+from benchmarks.gpu import fit, fp8_step, step_roofline, switch
 from benchmarks.gpu.__main__ import PARTS, run
 from benchmarks.gpu.family import mix, pick_subject
 from benchmarks.gpu.mixed_queue import room_for_one, run_queue
@@ -38,7 +38,7 @@ def test_the_mix_is_the_stated_one():
 
 
 @without_card
-@pytest.mark.parametrize("part", [switch, step_roofline, fit], ids=lambda part: part.__name__)
+@pytest.mark.parametrize("part", [switch, step_roofline, fp8_step, fit], ids=lambda part: part.__name__)
 def test_what_needs_a_card_says_so_and_is_no_error(part, capsys):
     with pytest.raises(SystemExit) as ended:
         part.main()

@@ -121,3 +121,35 @@ def test_a_database_that_is_away_is_named_and_other_requests_get_503(server: Ser
     assert answer.json()["error"]["code"] == "database_unavailable"
     assert answer.headers["Retry-After"]
     assert "SELECT" not in answer.text
+
+
+def test_a_disk_with_little_room_takes_no_job_and_is_not_ready(start_server: ServerFactory):
+    # given more bytes that should stay free than any disk has
+    server = start_server(min_free_bytes=2**62)
+
+    # when
+    refused = server.client.post("/api/generate", json={"prompt": "a small red circle"})
+
+    # then
+    assert refused.status_code == 507
+    assert refused.json()["error"]["code"] == "storage_full"
+    assert "FLUX_MIN_FREE_BYTES" in refused.json()["error"]["message"]
+    assert refused.json()["error"]["details"]["limit"] == 2**62
+    assert server.count_jobs() == 0
+    status, parts = ready(server)
+    assert (status, parts.ready) == (503, False)
+    assert "MiB are free for pictures" in parts.storage
+
+
+def test_a_media_directory_that_is_gone_takes_no_job_and_is_not_ready(server: Server):
+    # given
+    media = server.app.state.services.settings.media_dir
+    media.rename(media.with_name("away"))
+
+    # when
+    refused = server.client.post("/api/generate", json={"prompt": "a small red circle"})
+
+    # then
+    assert (refused.status_code, refused.json()["error"]["code"]) == (507, "storage_full")
+    status, parts = ready(server)
+    assert (status, parts.storage) == (503, "the media directory does not answer (No such file or directory)")

@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from shared.channel.progress import ProgressChannel
 from shared.domain.job import Claim, Job, JobError
 from shared.domain.status import Phase
 from shared.schemas.jobs import ImageResponse, JobRead
@@ -184,6 +185,27 @@ def test_a_long_poll_answers_when_the_job_ends(server: Server, callers):
 
     # when
     server.worker.run_one()
+
+    # then
+    assert answer.result().json()["status"] == "succeeded"
+
+
+def test_a_word_of_the_worker_wakes_a_long_poll_before_the_next_look(
+    server: Server, callers, broker_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    # given an API that by itself looks once in an hour
+    monkeypatch.setattr("api.services.waiting.TICK_SECONDS", 3600)
+    job_id = server.jobs.add(new_job(), 10).id
+    answer = callers.submit(poll, server, job_id, wait=PATIENCE_SECONDS)
+    until(lambda: waits(server))
+    server.worker.run_one()
+
+    # when
+    channel = ProgressChannel(broker_url)
+    try:
+        until(lambda: channel.clear(job_id) or answer.done())
+    finally:
+        channel.close()
 
     # then
     assert answer.result().json()["status"] == "succeeded"

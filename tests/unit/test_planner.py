@@ -101,12 +101,28 @@ class TestCardsPeopleHave:
             planned(16, Precision.EXACT)
         assert refused.value.details["field"] == "precision"
 
-    def test_a_machine_without_a_card_computes_exactly_or_not_at_all(self):
-        with pytest.raises(CapabilityError, match="only exact is possible"):
-            planned(None, Precision.BALANCED, ("demo",))
+    def test_a_machine_without_a_card_has_every_precision_and_more_to_gain_from_it(self):
+        # Given a host whose 16-bit weights would take 32 bits each, and whose 8-bit ones take 8
+        sizes = [planned(None, precision, ("schnell",)).sizes.denoisers for precision in BEST_FIRST]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[0] / sizes[1] == pytest.approx(4, rel=0.02)
         assert planned(None, Precision.EXACT, ("demo", "demo-fill")).reason.startswith(
             "exact: the weights as published"
         )
+
+    def test_auto_is_no_longer_exact_where_a_host_has_no_room_for_that(self):
+        assert best_precision(SPECS, card(None, host_gib=64), ("schnell",)) == "balanced"
+
+    @pytest.mark.parametrize("precision", [Precision.BALANCED, Precision.COMPACT])
+    def test_a_model_without_quantized_forms_is_refused_in_words(self, precision):
+        with pytest.raises(CapabilityError, match="sdxl has no 8-bit and no 4-bit form here, only exact") as refused:
+            planned(80, precision, ("sdxl",))
+        assert refused.value.details == {"field": "precision", "limit": "exact"}
+
+    def test_the_best_precision_of_a_mixed_list_is_one_that_all_of_them_have(self):
+        assert best_precision(SPECS, card(24), ("schnell", "sdxl")) == "exact"
+        with pytest.raises(CapabilityError):
+            best_precision(SPECS, card(12), ("schnell", "sdxl"))
 
     def test_a_larger_picture_takes_room_from_warm_models(self):
         assert len(planned(48, Precision.EXACT, pixels=2048 * 2048).warm) < len(planned(48, Precision.EXACT).warm)
@@ -165,7 +181,7 @@ CARDS = st.builds(card, st.floats(2, 200), st.floats(8, 512))
 def attempt(budget, wanted):
     try:
         return plan(SPECS, budget, wanted)
-    except DoesNotFit:
+    except CapabilityError:
         return None
 
 
@@ -218,7 +234,7 @@ class TestProperties:
         for gib in sorted(sizes):
             try:
                 ranks.append(BEST_FIRST.index(best_precision(SPECS, card(gib), models)))
-            except DoesNotFit:
+            except CapabilityError:
                 ranks.append(len(BEST_FIRST))
         assert ranks[0] >= ranks[1]
 

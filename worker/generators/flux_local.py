@@ -12,6 +12,7 @@ from shared.domain.capabilities import fit_size
 from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
+from shared.domain.precision import Precision
 from worker.demo.vocabulary import unknown_words
 from worker.generators.interface import (
     GenerationContext,
@@ -47,9 +48,9 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
         self._painter.expected = residency
 
-    def warm(self, model: str) -> None:
+    def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:
         """Load a model and put it on the device; see ``ImageGeneratorInterface.warm``."""
-        self.store.get(find_model(model))
+        self.store.get(find_model(model), precision)
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
@@ -97,7 +98,7 @@ class FluxCalls:
                 )
             return PromptEmbeds(prompt_embeds, pooled)
 
-        key = PromptKey(f"{loaded.encoders}:{params.precision}", length, params.prompt)
+        key = PromptKey(loaded.encoders, length, params.prompt)
         embeds = self._store.prompts.get(key, device, encode)
         return {"prompt_embeds": embeds.prompt_embeds, "pooled_prompt_embeds": embeds.pooled_prompt_embeds}
 

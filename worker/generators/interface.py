@@ -153,8 +153,8 @@ class ImageGeneratorInterface(ABC):
         return self.generate(config.prompt, context=context, **merged)
 
     @abstractmethod
-    def warm(self, model: str) -> None:
-        """Load a model ahead of its first job.
+    def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:
+        """Load a model ahead of its first job at a precision.
 
         Raises:
           ModelUnavailable: the weights are not there.

@@ -9,6 +9,7 @@ from PIL import Image
 from shared.catalog import find_model
 from shared.domain.errors import CapabilityError
 from shared.domain.params import GenerateParams
+from shared.domain.precision import Precision
 from worker.generators.interface import GenerationContext, GenerationOptions, ImageGeneratorInterface
 from worker.generators.ip_adapter_runner import IPAdapterRunner
 from worker.generators.options import resolve_options
@@ -22,9 +23,9 @@ class IPAdapterLocalAdapter(ImageGeneratorInterface):
         self._store = store
         self._runner = IPAdapterRunner(store)
 
-    def warm(self, model: str) -> None:
+    def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:
         """Load a model with its adapter; see ``ImageGeneratorInterface.warm``."""
-        self._runner.warm(find_model(model))
+        self._runner.warm(find_model(model), precision)
 
     def expect(self, residency: str | None) -> None:
         """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""

@@ -13,6 +13,7 @@ from PIL import Image
 from shared.domain.adapter import IPAdapterSpec
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams, GenerateParams
+from shared.domain.precision import Precision
 from worker.generators.flux_local import FluxCalls
 from worker.generators.interface import GenerationContext, SilentContext
 from worker.generators.painter import Guide, Look, Painter, PipelineCalls
@@ -67,15 +68,15 @@ class IPAdapterRunner:
         pictures = {"image": _scaled(image, (params.width, params.height)), "strength": params.strength}
         return self._run(spec, params, pictures, reference, context or SilentContext())
 
-    def warm(self, spec: PipelineSpec) -> None:
+    def warm(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> None:
         """Put a model on the device, and load its adapter, if it has one.
 
         Raises:
           ModelUnavailable: weights are missing, unreadable or unfit.
         """
-        self._store.get(spec)
+        self._store.get(spec, precision)
         if spec.capabilities.ip_adapter is not None:
-            self._adapters.get(spec.capabilities.ip_adapter, self._store.load(spec))
+            self._adapters.get(spec.capabilities.ip_adapter, self._store.load(spec, precision))
 
     def _run(
         self,
@@ -102,7 +103,7 @@ class IPAdapterRunner:
         @contextmanager
         def guide(runs: LoadedPipeline, params: BaseParams) -> Iterator[tuple[LoadedPipeline, Look]]:
             scale = params.ip_adapter_scale if isinstance(params, GenerateParams) else None
-            adapter = self._adapters.get(spec, self._store.load(runs.spec))
+            adapter = self._adapters.get(spec, self._store.load(runs.spec, runs.precision))
             pipeline = assemble(type(runs.pipeline).__name__, runs.pipeline, **adapter.parts)
 
             @torch.no_grad()

@@ -8,6 +8,7 @@ from PIL import Image
 
 from shared.catalog import find_model
 from shared.domain.model import ModelFamily
+from shared.domain.precision import Precision
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.generators.interface import GenerationContext, GenerationOptions, ImageGeneratorInterface
 from worker.generators.ip_adapter_local import IPAdapterLocalAdapter
@@ -21,9 +22,9 @@ class LocalGenerator(ImageGeneratorInterface):
         self._flux = FluxLocalGenerator(store)
         self._consistent = IPAdapterLocalAdapter(store)
 
-    def warm(self, model: str) -> None:
+    def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:
         """Put a model on the device for jobs by words alone; see ``ImageGeneratorInterface.warm``."""
-        self._flux.warm(model)
+        self._flux.warm(model, precision)
 
     def expect(self, residency: str | None) -> None:
         """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""

@@ -72,9 +72,9 @@ class Painter:
         context.on_phase(Phase.LOADING)
         shape = _shape(params, pictures)
         with device_loss():
-            loaded = self.store.load(spec)
+            loaded = self.store.load(spec, params.precision)
             try:
-                placement = self.store.place(loaded, params.precision, shape, adapter)
+                placement = self.store.place(loaded, shape, adapter)
                 job = JobShape(ResidencyKey(spec.model, params.precision, adapter), shape)
                 climb = Climb(self.ladder, job, placement, context, self.store.device)
                 starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures

@@ -7,6 +7,7 @@ from typing import Unpack
 from PIL import Image
 
 from shared.domain.errors import ModelUnavailable
+from shared.domain.precision import Precision
 from worker.generators.interface import GenerationContext, GenerationOptions, ImageGeneratorInterface
 
 
@@ -26,6 +27,6 @@ class UnavailableGenerator(ImageGeneratorInterface):
         """Raise ``ModelUnavailable`` with the reason."""
         raise ModelUnavailable(self._reason)
 
-    def warm(self, model: str) -> None:  # noqa: ARG002
+    def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:  # noqa: ARG002
         """Raise ``ModelUnavailable`` with the reason."""
         raise ModelUnavailable(self._reason)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
 from shared.domain.errors import DeviceLost
-from shared.domain.precision import Precision
 from worker.pipelines.cuda_memory import CudaMemory
 from worker.pipelines.device_memory import DeviceMemory, HostMemory
+
+_FIRST_WITH_FP8: Final = (8, 9)
+"""CUDA compute capability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +26,13 @@ class Device:
     description: str
     total_bytes: int | None
     """Memory of the card in bytes; ``None`` on a CPU."""
+    has_fp8: bool = False
+    """Whether it multiplies 8-bit floating point numbers: Ada, Hopper, Blackwell."""
 
     @property
     def kind(self) -> str:
         """What people call it: CUDA or CPU."""
         return "CUDA" if self.is_cuda else "CPU"
-
-    @property
-    def precisions(self) -> tuple[Precision, ...]:
-        """The weight formats that can be loaded here; quantized ones are planned for, and not loaded yet."""
-        return (Precision.EXACT,)
 
     @property
     def is_cuda(self) -> bool:
@@ -59,6 +59,7 @@ def pick_device(wanted: str) -> Device:
             torch.bfloat16,
             f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB, torch {torch.__version__}",
             properties.total_memory,
+            has_fp8=(properties.major, properties.minor) >= _FIRST_WITH_FP8,
         )
     if wanted == "cuda":
         raise DeviceUnavailable(

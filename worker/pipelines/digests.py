@@ -25,6 +25,11 @@ def component_digest(folder: Path) -> str:
     return found.hexdigest()
 
 
+def quantized_digest(digest: str, weight_format: str) -> str:
+    """Return the digest of a component in another format of weights."""
+    return hashlib.sha256(f"{digest}:{weight_format}".encode()).hexdigest()
+
+
 def _config(path: Path) -> bytes:
     config = json.loads(path.read_text())
     kept = {key: value for key, value in config.items() if not key.startswith("_") and key not in _VOLATILE_KEYS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +13,14 @@ import transformers
 from diffusers import AutoencoderKL
 
 from shared.catalog import CATALOG
+from shared.domain.acceleration import Acceleration
 from shared.domain.errors import ModelUnavailable
 from shared.domain.model import ModelFamily, PipelineSpec
+from shared.domain.precision import Precision, ResidencyKey
 from worker.pipelines.device import Device
-from worker.pipelines.digests import component_digest
+from worker.pipelines.digests import component_digest, quantized_digest
+from worker.pipelines.quantization import quantize
+from worker.pipelines.weight_formats import WeightFormat, formats_for
 from worker.pipelines.weights import Weights
 
 log = structlog.get_logger(__name__)
@@ -36,11 +40,22 @@ ENCODERS: Final = ("text_encoder", "text_encoder_2")
 
 @dataclass(frozen=True, slots=True)
 class LoadedPipeline:
-    """A pipeline, and what tells the components apart that models may share: a digest, or the one model's name."""
+    """A pipeline, and what tells the components apart that models may share: a digest, or the one model's name.
+
+    The digest of a quantized component is another than that of the component it was made of.
+    """
 
     spec: PipelineSpec
     pipeline: Pipeline
     digests: Mapping[str, str]
+    precision: Precision = Precision.EXACT
+    accelerations: tuple[Acceleration, ...] = ()
+    """What the weights' formats are called in a job's result."""
+
+    @property
+    def key(self) -> ResidencyKey:
+        """Under which its denoiser is known."""
+        return ResidencyKey(self.spec.model, self.precision)
 
     @property
     def encoders(self) -> str:
@@ -60,6 +75,15 @@ def _options(spec: PipelineSpec) -> dict[str, Any]:
     return options | ({"variant": spec.variant} if spec.variant else {})
 
 
+def quantized(loaded: LoadedPipeline, precision: Precision, device: Device) -> LoadedPipeline:
+    """Return the same pipeline at a precision; its layers are replaced, those that are so already stay."""
+    formats = formats_for(precision, has_fp8=device.has_fp8)
+    for name, weight_format in formats.items():
+        quantize(getattr(loaded.pipeline, name), weight_format, device.torch_device)
+    accelerations = tuple(dict.fromkeys(weight_format.acceleration for weight_format in formats.values()))
+    return replace(loaded, precision=precision, accelerations=accelerations)
+
+
 class Loader:
     """Remembers every shared component by its content, so that a model with other weights gets its own."""
 
@@ -68,16 +92,17 @@ class Loader:
         self._device = device
         self._components: dict[tuple[str, str], Any] = {}
 
-    def load(self, spec: PipelineSpec) -> LoadedPipeline:
-        """Return a new pipeline in host memory.
+    def load(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> LoadedPipeline:
+        """Return a new pipeline in host memory; one that is not exact is quantized from the weights as published.
 
         Raises:
           ModelUnavailable: the weights are missing or cannot be read.
         """
         folder = self._weights.folder(spec)
-        log.info("loading", action="load_model", model=spec.model, folder=str(folder))
+        log.info("loading", action="load_model", model=spec.model, precision=precision, folder=str(folder))
+        formats = formats_for(precision, has_fp8=self._device.has_fp8)
         try:
-            digests, shared = self._shared(spec, folder)
+            digests, shared = self._shared(spec, folder, formats)
             pipeline = getattr(diffusers, spec.pipeline_class).from_pretrained(
                 folder,
                 dtype=self._device.dtype,
@@ -92,13 +117,20 @@ class Loader:
                 f"{spec.title} could not be loaded from {folder}: {error}", model=spec.model
             ) from error
         pipeline.set_progress_bar_config(disable=True)
-        return LoadedPipeline(spec, pipeline, digests)
+        return quantized(LoadedPipeline(spec, pipeline, digests), precision, self._device)
 
-    def _shared(self, spec: PipelineSpec, folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    def _shared(
+        self, spec: PipelineSpec, folder: Path, formats: Mapping[str, WeightFormat]
+    ) -> tuple[dict[str, str], dict[str, Any]]:
         """Return the components that FLUX models have in common; those of other families belong to one model."""
         if spec.family is not ModelFamily.FLUX:
             return {name: spec.model for name in _SHARED_CLASSES if (folder / name).is_dir()}, {}
         digests = {name: component_digest(self._source(spec, folder, name)) for name in _SHARED_CLASSES}
+        digests |= {
+            name: quantized_digest(digests[name], weight_format.name)
+            for name, weight_format in formats.items()
+            if name in digests
+        }
         return digests, {name: self._component(name, digests[name], spec, folder) for name in _SHARED_CLASSES}
 
     def _component(self, name: str, digest: str, spec: PipelineSpec, folder: Path) -> Any:

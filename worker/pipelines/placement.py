@@ -10,7 +10,7 @@ from shared.domain.acceleration import MODULATION_TABLE, TILED_DECODE, Accelerat
 from shared.planner import ResidencyPlan
 from worker.pipelines.decode import tiled
 from worker.pipelines.ladder import Relief, Rung
-from worker.pipelines.loader import Pipeline
+from worker.pipelines.loader import LoadedPipeline
 from worker.pipelines.modulation import ModulationTable
 from worker.pipelines.residency import Residency
 
@@ -22,17 +22,19 @@ class Names:
     denoiser: str
     modulation: str | None
     """``None`` where the denoiser has no such layers."""
-    encoders: str
+    encoders: tuple[str, ...]
+    """One for each, since models at different precisions share the small one only."""
     vae: str
 
 
 class Placement:
     """A plan, carried out as the job goes on."""
 
-    def __init__(self, residency: Residency, names: Names, plan: ResidencyPlan, pipeline: Pipeline) -> None:
+    def __init__(self, residency: Residency, names: Names, plan: ResidencyPlan, loaded: LoadedPipeline) -> None:
         self._residency = residency
         self._names = names
-        self._pipeline = pipeline
+        self._pipeline = loaded.pipeline
+        self._formats = loaded.accelerations
         self._table: ModulationTable | None = None
         self._rung = Rung()
         self.plan = plan
@@ -52,7 +54,7 @@ class Placement:
         """What the plan uses that the plain pipeline does not."""
         layout = self.plan.layout
         used = ((MODULATION_TABLE, layout.modulation_table), (TILED_DECODE, layout.tiled_decode))
-        return tuple(acceleration for acceleration, is_used in used if is_used)
+        return (*self._formats, *(acceleration for acceleration, is_used in used if is_used))
 
     def prefetch(self) -> None:
         """Start to bring the denoiser while text is encoded, if both have room."""
@@ -61,7 +63,7 @@ class Placement:
 
     def encoding(self) -> AbstractContextManager[None]:
         """Have the text encoders; a denoiser that leaves them no room goes."""
-        return self._residency.using([self._names.encoders], self.plan.sizes.encoding)
+        return self._residency.using(self._names.encoders, self.plan.sizes.encoding)
 
     @contextmanager
     def denoising(self) -> Iterator[None]:
@@ -80,7 +82,7 @@ class Placement:
 
     def _give_up(self) -> None:
         if Relief.ENCODERS_AWAY in self._rung.reliefs:
-            self._residency.evict([self._names.encoders])
+            self._residency.evict(self._names.encoders)
         if Relief.SMALLEST_PLAN in self._rung.reliefs:
             needed = self._denoising_names()
             self._residency.evict([name for name in self._residency.resident() if name not in needed])
@@ -111,14 +113,15 @@ class Unmanaged:
     has_room = False
     """diffusers decides what else is there."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, loaded: LoadedPipeline) -> None:
+        self._pipeline = loaded.pipeline
+        self._formats = loaded.accelerations
         self._tiles = False
 
     @property
     def accelerations(self) -> tuple[Acceleration, ...]:
-        """Tiles, once they were needed."""
-        return (TILED_DECODE,) if self._tiles else ()
+        """The weights' formats, and tiles, once they were needed."""
+        return (*self._formats, TILED_DECODE) if self._tiles else self._formats
 
     def relieve(self, rung: Rung) -> None:
         """Decode in tiles; nothing else is ours to give up."""

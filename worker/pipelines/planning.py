@@ -30,13 +30,13 @@ def machine_budget(device: Device, link_gb_per_second: float) -> Budget:
     )
 
 
-def refusals(spec: PipelineSpec, device: Device, budget: Budget, side: int | None = None) -> dict[Precision, str]:
+def refusals(spec: PipelineSpec, budget: Budget, side: int | None = None) -> dict[Precision, str]:
     """Return, for each precision at which a model cannot make a square of ``side`` pixels here, why.
 
     Without ``side`` it is the model's smallest, so that what is refused is impossible.
     """
     shape = Shape((side or spec.limits.min_side) ** 2, (side or spec.limits.min_side) ** 2)
-    return {precision: why for precision in Precision if (why := _refusal(spec, precision, budget, device, shape))}
+    return {precision: why for precision in Precision if (why := _refusal(spec, precision, budget, shape))}
 
 
 def precision_report(spec: PipelineSpec, device: Device, settings: WorkerSettings) -> PrecisionReport:
@@ -45,8 +45,8 @@ def precision_report(spec: PipelineSpec, device: Device, settings: WorkerSetting
     Where exact does not fit, it is left to diffusers' model offload, unless the settings forbid that.
     """
     budget = machine_budget(device, settings.link_gb_per_second)
-    refused = refusals(spec, device, budget)
-    too_large = refusals(spec, device, budget, spec.native_side)
+    refused = refusals(spec, budget)
+    too_large = refusals(spec, budget, spec.native_side)
     possible = [precision for precision in BEST_FIRST if precision not in too_large]
     if not possible and device.is_cuda and settings.cpu_offload != "off":
         refused.pop(Precision.EXACT, None)
@@ -79,9 +79,7 @@ def default_plan(
     return plan_report(made)
 
 
-def _refusal(spec: PipelineSpec, precision: Precision, budget: Budget, device: Device, shape: Shape) -> str | None:
-    if precision not in device.precisions:
-        return f"precision is {precision}; on this device ({device.kind}) only {' or '.join(device.precisions)} works."
+def _refusal(spec: PipelineSpec, precision: Precision, budget: Budget, shape: Shape) -> str | None:
     try:
         plan(GPU_SPECS, budget, Wanted(models=(spec.model,), precision=precision, shape=shape))
     except CapabilityError as error:

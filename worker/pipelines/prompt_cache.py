@@ -17,7 +17,7 @@ class PromptKey(NamedTuple):
     """Everything an embedding depends on; equal keys have equal embeddings."""
 
     encoders: str
-    """Digest of text encoders and tokenizers, with their precision."""
+    """Digest of text encoders and tokenizers, each with its format of weights."""
     max_sequence_length: int
     prompt: str
 

@@ -11,6 +11,7 @@ from shared.catalog import find_model
 from shared.domain.params import JobKind
 from shared.settings import WorkerSettings
 from worker.pipelines.device import pick_device
+from worker.pipelines.planning import precision_report
 from worker.pipelines.selection import default_models
 from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
@@ -54,6 +55,6 @@ def get_kontext_pipeline() -> FluxKontextPipeline:
 
 
 def _default_pipeline(kind: JobKind) -> object:
-    store = pipeline_store()
-    chosen = default_models(WorkerSettings(), store.device, store.weights)[kind]
-    return store.get(find_model(chosen.model))
+    store, settings = pipeline_store(), WorkerSettings()
+    spec = find_model(default_models(settings, store.device, store.weights)[kind].model)
+    return store.get(spec, precision_report(spec, store.device, settings).default)

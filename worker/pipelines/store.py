@@ -50,10 +50,10 @@ class PipelineStore:
         self._cpu_offload = cpu_offload
         self._budget: Budget = machine_budget(device, link_gb_per_second)
         self._loader = loader or Loader(weights, device)
-        self._loaded: dict[str, LoadedPipeline] = {}
+        self._loaded: dict[ResidencyKey, LoadedPipeline] = {}
         self._names: dict[str, Names] = {}
         self._with_adapters: dict[str, ResidencyKey] = {}
-        self._offloaded: str | None = None
+        self._offloaded: ResidencyKey | None = None
         self._latent_rgb = LatentRgbMaps(SHIPPED_LATENT_RGB, latent_rgb_folder)
         self.residency = Residency(device_memory(device, self._budget.pinnable_bytes), self._budget.usable_bytes)
         self.device = device
@@ -68,38 +68,34 @@ class PipelineStore:
           CapabilityError: there is no room for it; the message says why.
         """
         self.weights.folder(spec)
-        refused = refusals(spec, self.device, self._budget)
+        refused = refusals(spec, self._budget)
         if precision in refused and not (precision is Precision.EXACT and self._uses_offload(spec)):
             raise CapabilityError(refused[precision], field="precision")
 
-    def load(self, spec: PipelineSpec) -> LoadedPipeline:
-        """Return the pipeline of a model, in host memory unless it was placed before.
+    def load(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> LoadedPipeline:
+        """Return the pipeline of a model at a precision, in host memory unless it was placed before.
 
         Raises:
           ModelUnavailable: the weights are missing or cannot be read.
         """
-        loaded = self._loaded.get(spec.model)
-        if loaded is None:
-            loaded = self._loaded[spec.model] = self._loader.load(spec)
-        return loaded
+        key = ResidencyKey(spec.model, precision)
+        if key not in self._loaded:
+            self._loaded[key] = self._loader.load(spec, precision)
+        return self._loaded[key]
 
-    def get(self, spec: PipelineSpec) -> Pipeline:
+    def get(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> Pipeline:
         """Return the pipeline of a model, ready to be called until another is placed.
 
         Raises:
           ModelUnavailable: the weights are missing or cannot be read.
         """
-        loaded = self.load(spec)
+        loaded = self.load(spec, precision)
         placement = self.place(loaded)
         with placement.encoding(), placement.denoising():
             return loaded.pipeline
 
     def place(
-        self,
-        loaded: LoadedPipeline,
-        precision: Precision = Precision.EXACT,
-        shape: Shape | None = None,
-        adapter: str | None = None,
+        self, loaded: LoadedPipeline, shape: Shape | None = None, adapter: str | None = None
     ) -> Placement | Unmanaged:
         """Plan the device for a job of this pipeline and make room; the returned object brings the weights.
 
@@ -110,9 +106,9 @@ class PipelineStore:
         """
         if self._uses_offload(loaded.spec):
             self._offload(loaded)
-            return Unmanaged(loaded.pipeline)
-        names = self._register(loaded, precision)
-        key = ResidencyKey(loaded.spec.model, precision, adapter)
+            return Unmanaged(loaded)
+        names = self._register(loaded)
+        key = replace(loaded.key, adapter=adapter)
         if adapter is not None:
             self._with_adapters[str(key)] = key
         side = loaded.spec.native_side
@@ -121,7 +117,7 @@ class PipelineStore:
             self._budget,
             Wanted(
                 models=(str(replace(key, precision=Precision.EXACT)),),
-                precision=precision,
+                precision=key.precision,
                 resident=self.resident_keys(),
                 shape=shape or Shape(side * side, side * side),
             ),
@@ -129,7 +125,7 @@ class PipelineStore:
         log.info("placed", action="place", item=str(key), reason=made.reason, evict=[*map(str, made.evict)])
         kept = {item for warm in made.warm for item in self._items(warm)}
         self.residency.evict(item for gone in made.evict for item in self._items(gone) if item not in kept)
-        placement = Placement(self.residency, names, made, loaded.pipeline)
+        placement = Placement(self.residency, names, made, loaded)
         placement.prefetch()
         return placement
 
@@ -155,7 +151,7 @@ class PipelineStore:
     def resident_keys(self) -> tuple[ResidencyKey, ...]:
         """Return the models whose weights are on the device, least recently used first."""
         if self._offloaded is not None:
-            return (ResidencyKey(self._offloaded),)
+            return (self._offloaded,)
         resident = self.residency.resident()
         plain = [ResidencyKey.parse(name) for name in resident if name in self._names]
         with_adapters = [
@@ -171,36 +167,39 @@ class PipelineStore:
         items = [] if names is None else [names.denoiser, names.modulation, key.adapter]
         return [item for item in items if item is not None and self.residency.knows(item)]
 
-    def _register(self, loaded: LoadedPipeline, precision: Precision) -> Names:
+    def _register(self, loaded: LoadedPipeline) -> Names:
         """Hand the weights over to the residency, once; shared ones under names that depend on their content only."""
-        pipeline, key = loaded.pipeline, ResidencyKey(loaded.spec.model, precision)
-        if str(key) not in self._names:
+        pipeline, key = loaded.pipeline, str(loaded.key)
+        if key not in self._names:
             denoiser = denoiser_of(pipeline)
-            encoders = [name for name in ENCODERS if name in loaded.digests]
+            encoders = {
+                name: f"encoders:{name}:{loaded.digests[name][:12]}" for name in ENCODERS if name in loaded.digests
+            }
             modulation = modulation_blocks(denoiser) if loaded.spec.family is ModelFamily.FLUX else []
-            names = self._names[str(key)] = Names(
-                denoiser=str(key),
+            names = self._names[key] = Names(
+                denoiser=key,
                 modulation=f"{key}/modulation" if modulation else None,
-                encoders=f"encoders:{'+'.join(loaded.digests[name][:12] for name in encoders)}",
+                encoders=tuple(encoders.values()),
                 vae=f"vae:{loaded.digests['vae'][:12]}",
             )
             apart = {weight for block in modulation for weight in block.weights}
             self.residency.add(names.denoiser, blocks_of(denoiser, apart))
             if names.modulation is not None:
                 self.residency.add(names.modulation, modulation)
-            self.residency.add(names.encoders, (b for name in encoders for b in blocks_of(getattr(pipeline, name))))
+            for component, name in encoders.items():
+                self.residency.add(name, blocks_of(getattr(pipeline, component)))
             self.residency.add(names.vae, blocks_of(pipeline.vae))
-        return self._names[str(key)]
+        return self._names[key]
 
     def _uses_offload(self, spec: PipelineSpec) -> bool:
         """Whether diffusers moves this family's weights; a family shares its encoders, so it is all or none."""
         if not self.device.is_cuda or self._cpu_offload != "auto":
             return self.device.is_cuda and self._cpu_offload == "on"
         family = (other for other in CATALOG.values() if other.components_from == spec.components_from)
-        return any(Precision.EXACT in refusals(other, self.device, self._budget, other.native_side) for other in family)
+        return any(len(refusals(other, self._budget, other.native_side)) == len(Precision) for other in family)
 
     def _offload(self, loaded: LoadedPipeline) -> None:
-        if self._offloaded != loaded.spec.model:
+        if self._offloaded != loaded.key:
             # Hooks belong to the pipeline that set them, and the text encoders are shared: set them anew.
             loaded.pipeline.enable_model_cpu_offload(device=self.device.torch_device)
-            self._offloaded = loaded.spec.model
+            self._offloaded = loaded.key

@@ -13,6 +13,7 @@ from shared.domain.capabilities import resolve
 from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind
+from shared.domain.precision import Precision
 from shared.domain.status import Phase
 from shared.settings import RemoteSettings
 from worker.generators.flux_client.availability import Availability
@@ -51,7 +52,7 @@ class FluxClientAdapter(ImageGeneratorInterface):
         """Return whether a job would run now, as far as is known; asks nobody."""
         return self._space.availability()
 
-    def warm(self, model: str) -> None:
+    def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:  # noqa: ARG002
         """Connect once, so that ``availability`` knows; there is nothing to load here."""
         self._check_model(model)
         try:
