@@ -19,7 +19,7 @@ def test_it_says_what_is_warm_what_moves_what_it_costs_and_why():
     # Then every part of the plan is there, and that nothing was measured
     assert result.exit_code == 0
     assert "warm       schnell (16.1 GiB)" in result.output
-    assert "moves      kontext: 17.3 GB from pinned memory, about 0.69 s before overlap" in result.output
+    assert "moves      kontext: 17.2 GB from pinned memory, about 0.69 s before overlap" in result.output
     assert "not measured" in result.output
     assert "why        exact: the weights as published; 1 of 3 models fit at once; a table per job" in result.output
 

@@ -9,6 +9,7 @@ from typing import Final, Protocol, TypedDict, Unpack, cast
 from PIL import Image
 
 from shared.domain.acceleration import Acceleration
+from shared.domain.job import NextJob
 from shared.domain.precision import Precision
 from shared.domain.prompt_config import PromptConfig
 from shared.domain.status import Phase
@@ -164,8 +165,8 @@ class ImageGeneratorInterface(ABC):
         """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
         return frozenset()
 
-    def expect(self, residency: str | None) -> None:  # noqa: B027  # nobody has to implement a hint
-        """Hear what the next job probably needs: whoever can brings it while the current one computes.
+    def expect(self, next_job: NextJob | None) -> None:  # noqa: B027  # nobody has to implement a hint
+        """Hear what the next job probably is: whoever can gets ready for it while the current one computes.
 
         A hint, called before ``generate``; nothing has to come of it.
         """

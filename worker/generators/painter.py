@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
 
+from shared.domain.job import NextJob
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind
 from shared.domain.precision import ResidencyKey
 from shared.domain.status import Phase
 from shared.planner import Shape
+from worker.generators.ahead import Ahead
 from worker.generators.climb import Climb
 from worker.generators.interface import GenerationContext
 from worker.pipelines.assemble import starting_from_picture
@@ -52,8 +54,8 @@ class Painter:
     def __init__(self, store: PipelineStore) -> None:
         self.store = store
         self.ladder = Ladder()
-        self.expected: str | None = None
-        """What the next job probably needs; it is brought early where there is room."""
+        self.expected: NextJob | None = None
+        """What the next job probably is; what it needs is brought or made early where there is room."""
 
     def paint(
         self,
@@ -79,8 +81,9 @@ class Painter:
                 climb = Climb(self.ladder, job, placement, context, self.store.device)
                 starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
                 runs = starting_from_picture(loaded) if starts_from_picture else loaded
-                with (guide or _unguided)(runs, params) as (guided, look):
-                    return self._run(calls, climb, guided, params, pictures, look)
+                ahead = Ahead(self.store, calls, loaded, placement, self.expected)
+                with (guide or _unguided)(runs, params) as (guided, look), closing(ahead):
+                    return self._run(calls, climb, guided, params, pictures, look, ahead)
             finally:
                 loaded.pipeline.maybe_free_model_hooks()
 
@@ -92,6 +95,7 @@ class Painter:
         params: BaseParams,
         pictures: dict[str, Any],
         look: Look,
+        ahead: Ahead,
     ) -> list[Image.Image]:
         placement, context = climb.placement, climb.context
         start_preview = self._previewing(climb, loaded, params)
@@ -100,13 +104,16 @@ class Painter:
         inputs = pictures | calls.arguments(loaded, params, "image" in pictures)
         inputs |= climb.until_it_fits(look)
         inputs |= climb.until_it_fits(lambda: calls.encode(loaded, placement, params))
+        ahead.encode()
 
         def paint(index: int) -> Image.Image:
             context.on_phase(Phase.DENOISING)
             with placement.denoising():
-                if placement.has_room:
-                    self.store.prefetch(self.expected)
-                latents = self._denoise(loaded.pipeline, params, index, inputs, context, start_preview())
+                if placement.has_room and self.expected is not None:
+                    self.store.prefetch(self.expected.residency)
+                if index == 0:
+                    ahead.begin()
+                latents = self._denoise(loaded.pipeline, params, index, inputs, context, start_preview(), ahead)
             context.on_phase(Phase.DECODING)
             with placement.decoding():
                 return decode_latents(loaded.pipeline, latents, params.width, params.height)
@@ -137,6 +144,7 @@ class Painter:
         inputs: dict[str, Any],
         context: GenerationContext,
         previewer: Previewer | None,
+        ahead: Ahead,
     ) -> torch.Tensor:
         pacer = StepPacer(self.store.device)
 
@@ -144,6 +152,7 @@ class Painter:
             pacer.step_done()
             if previewer is not None:
                 previewer.step_done(running, kwargs["latents"])
+            ahead.step_done((step + 1) / running.num_timesteps)
             context.on_step(step + 1, running.num_timesteps)
             return kwargs
 

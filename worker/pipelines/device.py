@@ -92,6 +92,29 @@ class StepPacer:
         self._previous.record()
 
 
+class SideStream:
+    """Work for the card beside the computing stream; on a CPU it is done in turn."""
+
+    def __init__(self, device: Device) -> None:
+        self._stream = torch.cuda.Stream(device.torch_device) if device.is_cuda else None  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """What is started inside waits for nothing that the computing stream does."""
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def hand_over(self, tensor: torch.Tensor) -> None:
+        """Let the computing stream use what was made inside, once it is made."""
+        if self._stream is not None:
+            computing = torch.cuda.current_stream(tensor.device)
+            computing.wait_stream(self._stream)
+            tensor.record_stream(computing)
+
+
 class HostCopy:
     """A tensor on its way to the host; the computing stream goes on meanwhile."""
 

@@ -7,7 +7,7 @@ and in host memory.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -92,7 +92,11 @@ class Residency:
             self._bring(name)
         return True
 
-    def stream(self, name: str) -> Iterator[torch.nn.Module]:
+    def has_room(self, more_bytes: int) -> bool:
+        """Whether so much fits beside what is there and in use."""
+        return self._fits(more_bytes)
+
+    def stream(self, name: str) -> Generator[torch.nn.Module, None, None]:
         """Let the layers of this pass over the device one by one; what is there already is used where it is.
 
         The caller's working memory must have room for two of them.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import structlog
+import torch
 
 from shared.catalog import CATALOG
 from shared.domain.errors import CapabilityError
 from shared.domain.model import ModelFamily, PipelineSpec
+from shared.domain.params import BaseParams
 from shared.domain.precision import Precision, ResidencyKey
-from shared.planner import Budget, Shape, Wanted, plan
-from worker.pipelines.device import Device, device_memory
+from shared.planner import Budget, ResidencyPlan, Shape, Wanted, plan
+from worker.pipelines.conditioning import expected_conditioning
+from worker.pipelines.device import Device, SideStream, device_memory
 from worker.pipelines.device_memory import blocks_of
 from worker.pipelines.latent_rgb import LatentRgb, LatentRgbMaps
 from worker.pipelines.latent_rgb_fit import fit_latent_rgb
@@ -23,6 +27,7 @@ from worker.pipelines.placement import Names, Placement, Unmanaged
 from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
 from worker.pipelines.prompt_cache import PromptCache
 from worker.pipelines.residency import Residency
+from worker.pipelines.tables import ModulationTables, Preparation
 from worker.pipelines.weights import SHIPPED_LATENT_RGB, Weights
 
 log = structlog.get_logger(__name__)
@@ -59,6 +64,7 @@ class PipelineStore:
         self.device = device
         self.weights = weights
         self.prompts = PromptCache(prompt_cache_bytes)
+        self.tables = ModulationTables(SideStream(device))
 
     def check(self, spec: PipelineSpec, precision: Precision) -> None:
         """Return if a model can run at this precision here; nothing is loaded.
@@ -112,20 +118,13 @@ class PipelineStore:
         if adapter is not None:
             self._with_adapters[str(key)] = key
         side = loaded.spec.native_side
-        made = plan(
-            GPU_SPECS,
-            self._budget,
-            Wanted(
-                models=(str(replace(key, precision=Precision.EXACT)),),
-                precision=key.precision,
-                resident=self.resident_keys(),
-                shape=shape or Shape(side * side, side * side),
-            ),
-        )
+        made = self._plan(key, shape or Shape(side * side, side * side))
         log.info("placed", action="place", item=str(key), reason=made.reason, evict=[*map(str, made.evict)])
         kept = {item for warm in made.warm for item in self._items(warm)}
         self.residency.evict(item for gone in made.evict for item in self._items(gone) if item not in kept)
-        placement = Placement(self.residency, names, made, loaded)
+        if not made.layout.modulation_table:
+            self.tables.clear()  # the plan has no room for them
+        placement = Placement(self.residency, names, made, loaded, self.tables)
         placement.prefetch()
         return placement
 
@@ -133,6 +132,40 @@ class PipelineStore:
         """Bring what a job of this key needs, if it was placed before and has room beside what is there."""
         if residency is not None and (items := self._items(ResidencyKey.parse(residency))):
             self.residency.prefetch(items, 0)
+
+    def known(self, key: ResidencyKey) -> LoadedPipeline | None:
+        """Return the pipeline of a key, if it was placed before; nothing is loaded."""
+        plain = replace(key, adapter=None)
+        return self._loaded[plain] if str(plain) in self._names else None
+
+    def needs_table(self, key: ResidencyKey, shape: Shape, set_aside: int) -> bool:
+        """Whether a job of a key that was placed before will read a modulation table that can be made now.
+
+        ``set_aside`` bytes are there for it; where it takes more, they must be free by chance.
+        """
+        try:
+            made = self._plan(key, shape)
+        except CapabilityError:
+            return False
+        return made.layout.modulation_table and self.residency.has_room(max(0, made.sizes.table - set_aside))
+
+    def prepare_table(
+        self, loaded: LoadedPipeline, params: BaseParams, pooled: Callable[[], torch.Tensor]
+    ) -> Preparation | None:
+        """Return what makes the table of a job beside the running one; ``None`` when it is there already.
+
+        ``pooled`` returns the prompt's pooled embedding on the device.
+        """
+        names, pipeline = self._names[str(loaded.key)], loaded.pipeline
+        modulation = names.modulation
+        if modulation is None:
+            return None
+        return self.tables.prepare(
+            names.denoiser,
+            pipeline.transformer,
+            lambda: expected_conditioning(pipeline, params, pooled()),
+            lambda: self.residency.stream(modulation),
+        )
 
     def latent_rgb(self, loaded: LoadedPipeline, placement: Placement | Unmanaged) -> LatentRgb | None:
         """Return the map from a pipeline's latents to colours, fitted at its VAE's first use.
@@ -160,6 +193,11 @@ class PipelineStore:
             if key.adapter in resident and str(replace(key, adapter=None)) in resident
         ]
         return (*plain, *with_adapters)
+
+    def _plan(self, key: ResidencyKey, shape: Shape) -> ResidencyPlan:
+        name = str(replace(key, precision=Precision.EXACT))
+        wanted = Wanted(models=(name,), precision=key.precision, resident=self.resident_keys(), shape=shape)
+        return plan(GPU_SPECS, self._budget, wanted)
 
     def _items(self, key: ResidencyKey) -> list[str]:
         """Return the names of the weights that no other model needs; none before the model was placed."""
