@@ -227,6 +227,27 @@ class TestBounds:
         assert np.array_equal(picture, run(roomy, options))
         assert context.warnings == []
 
+    def test_out_of_memory_in_the_running_job_costs_the_next_one_its_table(self, generator, roomy):
+        # Given a job whose decode runs out of memory once, when the next table is ready
+        store, failed = generator.store, []
+        decoder = store.load(CATALOG["demo"]).pipeline.vae.decoder
+
+        def fail_once(*_):
+            if not failed:
+                failed.append(store.tables.prepared)
+                raise torch.OutOfMemoryError("no room for the pixels")
+
+        hook = decoder.register_forward_pre_hook(fail_once)
+        options, following = job("demo", "a red circle"), job("demo-fill", "a blue square")
+        picture = run(generator, options, following)
+        hook.remove()
+        # Then the memory of that table is given back, and its job makes it anew
+        assert failed == [1]
+        assert store.tables.made == 1
+        assert np.array_equal(picture, run(roomy, options))
+        assert np.array_equal(run(generator, following), run(roomy, following))
+        assert store.tables.made == 2
+
     def test_with_room_for_everything_there_is_no_table_and_nothing_is_encoded_early(self, roomy):
         made = roomy.store.tables.made
         run(roomy, job("demo", "a red circle"), job("demo-fill", "words nobody used"))

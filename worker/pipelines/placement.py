@@ -66,9 +66,11 @@ class Placement:
     def relieve(self, rung: Rung) -> None:
         """Give up what the rung of the ladder says, from the next phase on."""
         self._rung = rung
-        if rung.reliefs:
-            self._tables.clear()
         self.plan = replace(self.plan, layout=rung.apply_to(self.plan.layout))
+
+    def forget_tables(self) -> None:
+        """Forget the tables of other jobs; this one's is held by whoever reads it."""
+        self._tables.clear()
 
     @property
     def accelerations(self) -> tuple[Acceleration, ...]:
@@ -157,6 +159,9 @@ class Unmanaged:
         self._tiles = Relief.TILED_DECODE in rung.reliefs
 
     def prefetch(self) -> None:
+        """Do nothing."""
+
+    def forget_tables(self) -> None:
         """Do nothing."""
 
     def encoding(self) -> AbstractContextManager[None]:
