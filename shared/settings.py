@@ -64,6 +64,11 @@ class CoreSettings(BaseSettings):
         return self.data_dir / "media"
 
     @property
+    def compiled_code_dir(self) -> Path:
+        """Directory of what torch's compiler made; may be deleted at any time."""
+        return self.data_dir / "cache" / "inductor"
+
+    @property
     def run_dir(self) -> Path:
         """Directory of locks, sockets and pid files."""
         return self.data_dir / "run"
@@ -137,6 +142,14 @@ class WorkerSettings(CoreSettings):
     precision: PrecisionSetting = Field(
         default="auto",
         description="precision of jobs that name none: exact, balanced or compact; auto: the best that fits",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="torch.compile of FLUX's blocks (lossy: rounds elsewhere); auto: on with a card and a compiler",
+    )
+    attention: str = Field(
+        default="auto",
+        description="attention backend by diffusers' name (lossy but for native); auto: the fastest that uses all bits",
     )
     link_gb_per_second: float = Field(
         default=25.0,

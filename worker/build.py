@@ -182,4 +182,4 @@ def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
     except DeviceUnavailable as error:
         log.error("no generator", action="no_device", error=str(error))
         return UnavailableGenerator(str(error)), nothing_runs(settings, str(error))
-    return LocalGenerator(store), worker_report(settings, store.device, store.weights)
+    return LocalGenerator(store), worker_report(settings, store.device, store.weights, store.speed.report)

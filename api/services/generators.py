@@ -10,6 +10,7 @@ from api.services.availability import Availability
 from api.services.enhancing import plan_enhancement
 from api.services.models import ModelService
 from shared.catalog import CATALOG
+from shared.domain.acceleration import StepCache
 from shared.domain.capabilities import Resolved, resolve
 from shared.domain.errors import CapabilityError
 from shared.domain.model import PipelineSpec
@@ -21,6 +22,9 @@ from shared.settings import OutsideSettings
 
 _COMMON: Final = ("width", "height", "seed", "num_images")
 """What both sides of a job must agree on, so that their pictures are of one set."""
+
+_STEP_CACHE: Final = ("step_cache", "step_cache_threshold")
+"""How this machine's card saves steps; a Space hears nothing of it."""
 
 _FOLLOWING: Final = [spec.model for spec in CATALOG.values() if spec.capabilities.ip_adapter is not None]
 
@@ -79,7 +83,7 @@ class GeneratorService:
         )
         specs, notes = self._specs(decision, asked.kind, named)
         own = next((side for side in decision.sides if side is not Generator.REMOTE), Generator.REMOTE)
-        asked = self._with_precision(asked, specs[own], own)
+        asked = self._with_ways_of_card(asked, specs[own], own)
         resolved = _resolve(specs[own], asked)
         patterns, remarks = _patterns(specs, own, resolved, asked)
         enhancing = plan_enhancement(asked.kind, asked.routing, decision.generator, resolved.params, self._outside)
@@ -114,18 +118,19 @@ class GeneratorService:
         side = self._availability.enhancer()
         return EnhancerRead(available=side.available, reason=side.reason, model=self._outside.enhancer_name)
 
-    def _with_precision(self, asked: Asked, spec: PipelineSpec, side: Generator) -> Asked:
-        """Return the request with the precision that this machine's worker gives it; a Space has its own.
+    def _with_ways_of_card(self, asked: Asked, spec: PipelineSpec, side: Generator) -> Asked:
+        """Return the request with the precision that this machine's worker gives it; a Space has ways of its own.
 
         Raises:
-          CapabilityError: the precision asked for is not to be had there.
+          CapabilityError: the precision or step cache asked for is not to be had there.
         """
-        wanted = asked.values.get("precision")
         if side is not Generator.REMOTE:
-            return replace(asked, values={**asked.values, "precision": self._models.check_precision(spec, wanted)})
-        if wanted is not None:
-            raise CapabilityError("precision: it is about this machine's card; a Space has its own.", field="precision")
-        return asked
+            precision = self._models.check_precision(spec, asked.values.get("precision"))
+            return replace(asked, values={**asked.values, "precision": precision})
+        for field in ("precision", *_STEP_CACHE):
+            if asked.values.get(field) not in (None, StepCache.OFF):
+                raise CapabilityError(f"{field}: it is about this machine's card; a Space has its own.", field=field)
+        return _without_step_cache(asked)
 
     def _specs(
         self, decision: Decision, kind: JobKind, model: str | None
@@ -158,8 +163,14 @@ def _patterns(
     values = resolved.params.model_dump()
     remarks: tuple[str, ...] = ()
     for side in specs.keys() - {own}:
-        other = _resolve(specs[side], asked, **{name: values[name] for name in _COMMON})
+        other = _resolve(specs[side], _without_step_cache(asked), **{name: values[name] for name in _COMMON})
         changes = {name: value for name, value in other.params.model_dump().items() if value != values[name]}
         patterns[side] = Leg(generator=side, model=specs[side].model, changes=changes)
         remarks = tuple(f"{side.value}: {warning}" for warning in other.warnings)
+        if resolved.params.step_cache is not None:
+            remarks += (f"{side.value}: step_cache has no effect there",)
     return patterns, remarks
+
+
+def _without_step_cache(asked: Asked) -> Asked:
+    return replace(asked, values={name: value for name, value in asked.values.items() if name not in _STEP_CACHE})

@@ -10,6 +10,7 @@ from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
 from shared.domain.report import ModelReport, WorkerReport
+from shared.domain.step_cache import step_caches
 from shared.schemas.models import CapabilitiesRead, EnhancerRead, GeneratorRead, ModelRead, ModelsRead
 
 _RETRY_SECONDS = 5
@@ -97,6 +98,7 @@ class ModelService:
             default_reasons={kind: default.reason for kind, default in report.defaults.items()} if report else {},
             device=report.device if report else None,
             plan=report.plan if report else None,
+            speed=report.speed if report else None,
         )
 
     def _report(self) -> WorkerReport | None:
@@ -128,7 +130,7 @@ def _read(spec: PipelineSpec, report: WorkerReport | None, default: bool) -> Mod
             "guidance_scale": spec.guidance_scale,
             "width": spec.native_side,
             "height": spec.native_side,
-            **_picture_defaults(spec),
+            **_defaults_of_capabilities(spec),
         },
         limits={
             "max_num_inference_steps": spec.limits.max_num_inference_steps,
@@ -142,6 +144,7 @@ def _read(spec: PipelineSpec, report: WorkerReport | None, default: bool) -> Mod
             samplers=list(spec.capabilities.samplers),
             image=spec.capabilities.strength is not None,
             reference=spec.capabilities.ip_adapter is not None,
+            step_caches=list(step_caches(spec)),
         ),
         example_prompts=list(spec.example_prompts),
         precision=known.default if known else None,
@@ -150,7 +153,11 @@ def _read(spec: PipelineSpec, report: WorkerReport | None, default: bool) -> Mod
     )
 
 
-def _picture_defaults(spec: PipelineSpec) -> dict[str, float]:
+def _defaults_of_capabilities(spec: PipelineSpec) -> dict[str, float]:
     adapter = spec.capabilities.ip_adapter
-    wanted = {"strength": spec.capabilities.strength, "ip_adapter_scale": adapter.scale if adapter else None}
+    wanted = {
+        "strength": spec.capabilities.strength,
+        "ip_adapter_scale": adapter.scale if adapter else None,
+        "step_cache_threshold": spec.capabilities.step_cache_threshold,
+    }
     return {name: value for name, value in wanted.items() if value is not None}

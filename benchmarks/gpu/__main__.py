@@ -18,6 +18,7 @@ PARTS: Final = (
     "switch",
     "step_roofline",
     "fp8_step",
+    "image_time",
     "fit",
     "modulation_table",
     "mixed_queue",
@@ -25,8 +26,9 @@ PARTS: Final = (
     "prompt_cache",
     "encode_overlap",
     "preview",
+    "cold_start",
 )
-"""B3, B1 (in bfloat16, then in fp8), B4, B14, B5, B6, then the rest: what is most in doubt first."""
+"""B3, B1 (in bfloat16, then in fp8) and whole images, B4, B14, B5, B6, then the rest: what is most in doubt first."""
 
 _LIMIT_SECONDS: Final = 8 * 60
 

@@ -27,9 +27,11 @@ from shared.catalog import find_model
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
+from shared.domain.report import ChoiceReport
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.pipelines.device import Device, pick_device
 from worker.pipelines.loader import LoadedPipeline, Loader, quantized
+from worker.pipelines.speed import choose_compile
 from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
 
@@ -70,6 +72,11 @@ def pick_subject(usable_bytes: int | None = None) -> Subject:
         total = round((usable_bytes + 2**29) / 0.98) + 1  # see Budget.usable_bytes
         device = dataclasses.replace(device, total_bytes=total, description=f"{device.description}, capped")
     return Subject(device, models, side, weights)
+
+
+def compiling(device: Device) -> ChoiceReport:
+    """Return whether blocks can be compiled on this machine, be it worth it or not."""
+    return choose_compile("on", device)
 
 
 class RandomLoader(Loader):

@@ -13,13 +13,13 @@ import torch
 from torchao.quantization import Float8Tensor, PerRow
 
 from benchmarks.figures import Figures, Target, median, summary
-from benchmarks.gpu.family import RANDOM_WEIGHTS, RandomLoader
+from benchmarks.gpu.family import RANDOM_WEIGHTS, pick_subject
 from benchmarks.gpu.skip import need_card
-from benchmarks.gpu.step_roofline import SIDES, operations, step_times, timed
+from benchmarks.gpu.step_roofline import PIXELS_PER_TOKEN, SIDES, operations, step_times, timed
 from benchmarks.report import emit, say
 from shared.catalog import find_model
 from shared.domain.precision import Precision
-from worker.pipelines.device import pick_device
+from worker.pipelines.compiling import CompiledBlocks
 
 _MATRIX_SIDE = 8192
 
@@ -27,26 +27,31 @@ _MATRIX_SIDE = 8192
 def main() -> None:
     """Measure and print the result."""
     need_card()
-    device = pick_device("cuda")
+    subject = pick_subject()
+    device = subject.device
     if not device.has_fp8:
         print(json.dumps({"skipped": f"{device.description} has no fp8"}))
         sys.exit(0)
     peak = fp8_peak(device.torch_device)
-    loaded = RandomLoader(device).load(find_model("dev"), Precision.BALANCED)
-    transformer = loaded.pipeline.transformer.to(device.torch_device)
+    spec = find_model("dev")
+    transformer = subject.store().load(spec, Precision.BALANCED).pipeline.transformer.to(device.torch_device)
     figures: Figures = {"fp8_tflops": round(peak / 1e12, 1), "weights_bytes": torch.cuda.memory_allocated()}
+    blocks: CompiledBlocks | None = None
     shares = {}
     for mode in ("eager", "compiled"):
         if mode == "compiled":
-            transformer.compile_repeated_blocks(fullgraph=True)
-        for side in SIDES:
+            blocks = CompiledBlocks(transformer)
+        for side in SIDES["cuda"]:
             say(f"fp8, {mode}, {side} x {side} ...")
-            times = step_times(transformer, device.torch_device, side, batch=1)
-            shares[mode, side] = operations(side) / median(times) / peak
+            tokens = side * side // PIXELS_PER_TOKEN
+            times = step_times(transformer, subject, tokens, spec.max_sequence_length)
+            counted = operations(transformer.config, tokens, spec.max_sequence_length)
+            shares[mode, side] = counted / median(times) / peak
             figures[f"{mode}_{side}"] = {
                 "step_ms": summary([1000 * t for t in times]),
                 "share_of_fp8_peak": round(shares[mode, side], 4),
             }
+    figures["compile_trouble"] = blocks.trouble if blocks else None
     target = Target("share of the fp8 peak, compiled, 1024", shares["compiled", 1024], 0.50, "", at_least=True)
     emit("gpu.fp8_step", figures, [target], RANDOM_WEIGHTS)
 
@@ -58,7 +63,7 @@ def fp8_peak(device: torch.device, side: int = _MATRIX_SIDE) -> float:
         Float8Tensor.from_hp(torch.randn(side, side, device=device, dtype=torch.bfloat16), granularity=PerRow())
         for _ in range(2)
     )
-    return 2 * side**3 / min(timed(lambda: _product(left, right)))
+    return 2 * side**3 / min(timed(lambda: _product(left, right), device))
 
 
 def _product(left: Float8Tensor, right: Float8Tensor) -> torch.Tensor:

@@ -1,100 +1,141 @@
 """B1 and B9: one transformer step as a share of the best matrix product in the same process, and what a batch gains.
 
-Operations of a step (FLUX.1, from the layer sizes; L = picture and text tokens): 12.91e9 L for the linear layers and
-700,416 L^2 for attention.
+The operations of a step are counted on the model's own class without weights: linear layers and attention.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
+from diffusers import FluxTransformer2DModel
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.figures import Figures, Target, median, summary
-from benchmarks.gpu.family import RANDOM_WEIGHTS, RandomLoader
-from benchmarks.gpu.skip import need_card
+from benchmarks.gpu.family import Subject, compiling, pick_subject
 from benchmarks.report import emit, say
 from shared.catalog import find_model
-from worker.pipelines.device import pick_device
+from worker.pipelines.compiling import CompiledBlocks
 
-TEXT_TOKENS = 512
-SIDES = (512, 768, 1024)
-BATCHES = (1, 2, 4)
+SIDES: Final = {"cuda": (512, 768, 1024), "cpu": (64, 128)}
+BATCHES: Final = (1, 2, 4)
 WARM_UP, REPEATS = 3, 10
-_MATRIX_SIDE = 8192
+_MATRIX_SIDE: Final = {"cuda": 8192, "cpu": 1024}
+PIXELS_PER_TOKEN: Final = 16 * 16
 
 
 def main() -> None:
     """Measure and print the result."""
-    need_card()
-    device = pick_device("cuda")
-    peak = matmul_peak(device.torch_device)
-    transformer = RandomLoader(device).load(find_model("dev")).pipeline.transformer.to(device.torch_device)
-    figures: Figures = {"matmul_tflops": round(peak / 1e12, 1)}
-    shares = {}
-    for mode in ("eager", "compiled"):
+    subject = pick_subject()
+    kind = subject.device.torch_device.type
+    spec = find_model(subject.models[-3])  # FLUX.1 [dev], or the demo model
+    transformer = subject.store().load(spec).pipeline.transformer.to(subject.device.torch_device)
+    peak = matmul_peak(subject)
+    text, largest = spec.max_sequence_length, SIDES[kind][-1]
+    tokens = {f"{side}": side * side // PIXELS_PER_TOKEN for side in SIDES[kind]}
+    tokens[f"{largest}+reference"] = 2 * tokens[f"{largest}"]  # what an edit by Kontext takes
+    figures: Figures = {"model": spec.model, "matmul_tflops": round(peak / 1e12, 4)}
+    choice = compiling(subject.device)
+    figures["compile"] = choice.model_dump()
+    blocks: CompiledBlocks | None = None
+    shares: dict[tuple[str, str], float] = {}
+    for mode in ("eager", "compiled") if choice.value == "on" else ("eager",):
         if mode == "compiled":
-            transformer.compile_repeated_blocks(fullgraph=True)
-        for side in SIDES:
-            say(f"{mode}, {side} x {side} ...")
-            times = step_times(transformer, device.torch_device, side, batch=1)
-            shares[mode, side] = operations(side) / median(times) / peak
-            figures[f"{mode}_{side}"] = {
+            blocks = CompiledBlocks(transformer)
+        for name, count in tokens.items():
+            say(f"{mode}, {name} ...")
+            times = step_times(transformer, subject, count, text)
+            shares[mode, name] = operations(transformer.config, count, text) / median(times) / peak
+            figures[f"{mode}_{name}"] = {
                 "step_ms": summary([1000 * t for t in times]),
-                "share_of_peak": round(shares[mode, side], 4),
+                "share_of_peak": round(shares[mode, name], 4),
             }
-    alone = median(step_times(transformer, device.torch_device, 1024, batch=1))
+    figures["compile_trouble"] = blocks.trouble if blocks else None
+    count = tokens[f"{largest}"]
+    alone = median(step_times(transformer, subject, count, text))
     for batch in BATCHES[1:]:
-        together = median(step_times(transformer, device.torch_device, 1024, batch=batch))
+        together = median(step_times(transformer, subject, count, text, batch))
         figures[f"gain_of_batch_{batch}"] = round(batch * alone / together, 4)
-    target = Target("share of the matmul peak, compiled, 1024", shares["compiled", 1024], 0.70, "", at_least=True)
-    emit("gpu.step_roofline", figures, [target], RANDOM_WEIGHTS)
+    targets = []
+    share = shares.get(("compiled", f"{largest}"))
+    if share is not None and subject.device.is_cuda:
+        targets.append(Target(f"share of the matmul peak, compiled, {largest}", share, 0.70, "", at_least=True))
+    emit("gpu.step_roofline", figures, targets, subject.weights)
 
 
-def operations(side: int, text_tokens: int = TEXT_TOKENS) -> float:
-    """Return the floating point operations of one step for a square picture of ``side`` pixels."""
-    tokens = (side // 16) ** 2 + text_tokens
-    return 12.91e9 * tokens + 700_416 * tokens**2
+def operations(config: Any, picture_tokens: int, text_tokens: int) -> int:
+    """Return the floating point operations of one step (a multiplication and an addition are two)."""
+    meta = torch.device("meta")
+    with meta:
+        transformer = FluxTransformer2DModel.from_config(config)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        transformer(**step_inputs(config, picture_tokens, text_tokens, meta, torch.float32))
+    return int(counter.get_total_flops())
 
 
-def matmul_peak(device: torch.device) -> float:
-    """Return operations per second of the best large bfloat16 product."""
-    left, right = (torch.randn(_MATRIX_SIDE, _MATRIX_SIDE, device=device, dtype=torch.bfloat16) for _ in range(2))
-    return 2 * _MATRIX_SIDE**3 / min(timed(lambda: left @ right))
+def step_inputs(
+    config: Any, picture_tokens: int, text_tokens: int, device: torch.device, dtype: torch.dtype, batch: int = 1
+) -> dict[str, Any]:
+    """Return the arguments of one forward; the values are random, for nothing depends on them."""
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, device=device, dtype=dtype)
+
+    positions = torch.zeros(picture_tokens, 3, device=device, dtype=dtype)
+    return {
+        "hidden_states": random(batch, picture_tokens, config["in_channels"]),
+        "encoder_hidden_states": random(batch, text_tokens, config["joint_attention_dim"]),
+        "pooled_projections": random(batch, config["pooled_projection_dim"]),
+        "timestep": torch.full((batch,), 0.5, device=device, dtype=dtype),
+        "guidance": torch.full((batch,), 3.5, device=device) if config["guidance_embeds"] else None,
+        "img_ids": positions,
+        "txt_ids": torch.zeros(text_tokens, 3, device=device, dtype=dtype),
+        "joint_attention_kwargs": {},
+        "return_dict": False,
+    }
+
+
+def matmul_peak(subject: Subject) -> float:
+    """Return operations per second of the best large product in the weights' type."""
+    device, dtype = subject.device.torch_device, subject.device.dtype
+    side = _MATRIX_SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / min(timed(lambda: left @ right, device))
 
 
 @torch.no_grad()
-def step_times(transformer: Any, device: torch.device, side: int, batch: int) -> list[float]:
+def step_times(
+    transformer: Any, subject: Subject, picture_tokens: int, text_tokens: int, batch: int = 1
+) -> list[float]:
     """Return the seconds of single forwards."""
-    tokens, dtype = (side // 16) ** 2, torch.bfloat16
-    grid = torch.zeros(tokens, 3, device=device, dtype=dtype)
-    grid[:, 1:] = torch.cartesian_prod(torch.arange(side // 16), torch.arange(side // 16)).to(device)
-    inputs = {
-        "hidden_states": torch.randn(batch, tokens, 64, device=device, dtype=dtype),
-        "encoder_hidden_states": torch.randn(batch, TEXT_TOKENS, 4096, device=device, dtype=dtype),
-        "pooled_projections": torch.randn(batch, 768, device=device, dtype=dtype),
-        "timestep": torch.full((batch,), 0.5, device=device, dtype=dtype),
-        "guidance": torch.full((batch,), 3.5, device=device),
-        "img_ids": grid,
-        "txt_ids": torch.zeros(TEXT_TOKENS, 3, device=device, dtype=dtype),
-    }
-    return timed(lambda: transformer(**inputs, return_dict=False))
+    device, dtype = subject.device.torch_device, subject.device.dtype
+    inputs = step_inputs(transformer.config, picture_tokens, text_tokens, device, dtype, batch)
+    return timed(lambda: transformer(**inputs), device)
 
 
-def timed(work: Callable[[], object]) -> list[float]:
-    """Return the seconds of each repeat, by the card's own clock."""
+def timed(work: Callable[[], object], device: torch.device) -> list[float]:
+    """Return the seconds of each repeat, by the card's own clock where there is one."""
     for _ in range(WARM_UP):
         work()
-    seconds = []
-    for _ in range(REPEATS):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        start.record()
-        work()
-        end.record()
-        end.synchronize()
-        seconds.append(start.elapsed_time(end) / 1000)
-    return seconds
+    return [_on_card(work) if device.type == "cuda" else _on_cpu(work) for _ in range(REPEATS)]
+
+
+def _on_card(work: Callable[[], object]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    start.record()
+    work()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1000
+
+
+def _on_cpu(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 
@@ -20,3 +21,14 @@ FP8: Final = Acceleration("fp8", lossless=False)
 """Weights and activations of the products in 8-bit floating point, scaled row by row."""
 WEIGHTS_4_BIT: Final = Acceleration("4_bit_weights", lossless=False)
 TILED_DECODE: Final = Acceleration("tiled_decode", lossless=False)
+REGIONAL_COMPILE: Final = Acceleration("regional_compile", lossless=False)
+"""The same arithmetic in fused kernels, which round elsewhere."""
+FIRST_BLOCK_CACHE: Final = Acceleration("first_block_cache", lossless=False)
+
+
+class StepCache(StrEnum):
+    """How a job may save denoising steps; lossy, so it is always asked for and never a default."""
+
+    OFF = "off"
+    FIRST_BLOCK = "first_block"
+    """Where the first block changes little against the last computed step, that step's other blocks are reused."""

@@ -14,6 +14,7 @@ from shared.domain.conditioning import resolve_conditioning
 from shared.domain.errors import CapabilityError, RequestError
 from shared.domain.model import ModelLimits, PipelineSpec
 from shared.domain.params import MAX_SEED, PARAMS_ADAPTER, SIDE_MULTIPLE, BaseParams, JobKind, JobParams
+from shared.domain.step_cache import resolve_step_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def resolve(
             kind=spec.kind.value,
         )
     warnings: list[str] = []
-    values = dict(asked)
+    values = resolve_step_cache(spec, dict(asked))
     if kind is JobKind.GENERATE:
         values = resolve_conditioning(spec, values, has_image=source_size is not None, has_reference=has_reference)
     _fill_size(spec, kind, values, source_size, warnings)

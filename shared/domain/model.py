@@ -31,7 +31,7 @@ class ModelLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCapabilities:
-    """What a generate job may ask of a model beside words and a size; what is unset here is refused."""
+    """What a job may ask of a model beside words and a size; what is unset here is refused."""
 
     negative_prompt: bool = False
     samplers: tuple[str, ...] = ()
@@ -40,6 +40,8 @@ class ModelCapabilities:
     """Default strength for an init picture; ``None``: the model takes none."""
     ip_adapter: IPAdapterSpec | None = None
     """What makes the model follow a reference picture; ``None``: it takes none."""
+    step_cache_threshold: float | None = None
+    """Default threshold of a first-block cache; ``None``: the model has too few steps for one."""
 
 
 FLUX_FILES: tuple[str, ...] = (

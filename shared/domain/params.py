@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from shared.domain.acceleration import StepCache
 from shared.domain.output_format import OutputFormat
 from shared.domain.precision import Precision
 
@@ -50,6 +51,10 @@ class BaseParams(BaseModel):
     num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
     precision: Precision = Precision.EXACT
     output_format: OutputFormat = OutputFormat.PNG
+    step_cache: StepCache | None = None
+    """Unset: every step is computed."""
+    step_cache_threshold: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    """Relative change of the first block's output below which a step is skipped; unset without a cache."""
 
 
 class GenerateParams(BaseParams):

@@ -49,6 +49,26 @@ class PlanReport(BaseModel):
     reason: str
 
 
+class ChoiceReport(BaseModel):
+    """What was chosen for this worker, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: str
+    reason: str
+
+
+class SpeedReport(BaseModel):
+    """How FLUX transformers run on this worker."""
+
+    model_config = ConfigDict(frozen=True)
+
+    compile: ChoiceReport
+    """``on`` or ``off``."""
+    attention: ChoiceReport
+    """diffusers' name of the backend."""
+
+
 class ModelReport(BaseModel):
     """Whether one model of the catalog can run on this worker."""
 
@@ -84,6 +104,7 @@ class WorkerReport(BaseModel):
     defaults: dict[JobKind, DefaultModel]
     plan: PlanReport | None = None
     """What the default models get of the card; ``None`` when they cannot be planned for, the reason is in the log."""
+    speed: SpeedReport | None = None
 
     def precision_of(self, model: str) -> Precision:
         """Return the precision of a job of this model that names none."""

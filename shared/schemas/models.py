@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from shared.domain.acceleration import StepCache
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
-from shared.domain.report import PlanReport
+from shared.domain.report import PlanReport, SpeedReport
 from shared.domain.route import GeneratorChoice
 
 
 class CapabilitiesRead(BaseModel):
-    """What a generate job may ask of a model beside words and a size."""
+    """What a job may ask of a model beside words and a size."""
 
     negative_prompt: bool
     samplers: list[str]
     image: bool
     reference: bool
+    step_caches: list[StepCache]
 
 
 class ModelRead(BaseModel):
@@ -70,3 +72,4 @@ class ModelsRead(BaseModel):
     default_reasons: dict[JobKind, str]
     device: str | None
     plan: PlanReport | None
+    speed: SpeedReport | None

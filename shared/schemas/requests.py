@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+from shared.domain.acceleration import StepCache
 from shared.domain.job import JobClassName, Schedule
 from shared.domain.output_format import OutputFormat
 from shared.domain.params import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, SIDE_MULTIPLE
@@ -67,6 +68,14 @@ AskedPrecision = Annotated[
     Precision | None, Field(strict=False, description="exact, balanced (8 bits) or compact (4); unset: the worker's")
 ]
 AskedFormat = Annotated[OutputFormat | None, Field(strict=False, description="file format of the pictures; unset: png")]
+AskedStepCache = Annotated[
+    StepCache | None,
+    Field(strict=False, description="first_block: faster and lossy, see `capabilities` in GET /api/models; unset: off"),
+]
+StepCacheThreshold = Annotated[
+    float,
+    Field(gt=0, le=1, allow_inf_nan=False, description="steps that change less are skipped; unset: the model's own"),
+]
 NumImages = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 
@@ -140,6 +149,8 @@ class TextGenerateRequest(ConditioningFields, RoutingFields, ScheduleFields):
     num_images: NumImages = 1
     precision: AskedPrecision = None
     output_format: AskedFormat = None
+    step_cache: AskedStepCache = None
+    step_cache_threshold: StepCacheThreshold | None = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:
@@ -161,6 +172,8 @@ class UploadRequest(RoutingFields, ScheduleFields):
     num_images: NumImages | None = None
     precision: AskedPrecision = None
     output_format: AskedFormat = None
+    step_cache: AskedStepCache = None
+    step_cache_threshold: StepCacheThreshold | None = None
     model: ModelName | None = None
 
     def asked(self) -> dict[str, Any]:

@@ -5,12 +5,18 @@ import json
 
 import pytest
 import torch
+from diffusers import FluxTransformer2DModel
 
-from benchmarks.gpu import fit, fp8_step, step_roofline, switch
+from benchmarks.gpu import fit, fp8_step, switch
 from benchmarks.gpu.__main__ import PARTS, run
+from benchmarks.gpu.cold_start import phases
 from benchmarks.gpu.family import mix, pick_subject
+from benchmarks.gpu.image_time import skipping, stock_times
+from benchmarks.gpu.jobs import run as run_job
 from benchmarks.gpu.mixed_queue import room_for_one, run_queue
-from benchmarks.gpu.step_roofline import operations
+from benchmarks.gpu.step_roofline import REPEATS, operations, step_times
+from shared.catalog import CATALOG
+from shared.domain.acceleration import StepCache
 
 without_card = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a card")
 
@@ -38,7 +44,7 @@ def test_the_mix_is_the_stated_one():
 
 
 @without_card
-@pytest.mark.parametrize("part", [switch, step_roofline, fp8_step, fit], ids=lambda part: part.__name__)
+@pytest.mark.parametrize("part", [switch, fp8_step, fit], ids=lambda part: part.__name__)
 def test_what_needs_a_card_says_so_and_is_no_error(part, capsys):
     with pytest.raises(SystemExit) as ended:
         part.main()
@@ -54,5 +60,49 @@ def test_a_part_whose_result_is_there_is_not_run_again(tmp_path):
 
 
 @pytest.mark.parametrize(("side", "tflop"), [(512, 21.5), (768, 41.93), (1024, 74.38)])
-def test_the_operations_of_a_step_are_those_that_were_counted_on_the_classes(side, tflop):
-    assert operations(side) / 1e12 == pytest.approx(tflop, rel=0.001)
+def test_the_operations_of_a_step_are_those_of_the_closed_form(side, tflop):
+    # 12.91e9 per token for the linear layers and 700,416 per pair of tokens for attention
+    with torch.device("meta"):
+        config = FluxTransformer2DModel(guidance_embeds=True).config
+    counted = operations(config, (side // 16) ** 2, 512)
+    tokens = (side // 16) ** 2 + 512
+    assert counted == pytest.approx(12.91e9 * tokens + 700_416 * tokens**2, rel=0.001)
+    assert counted / 1e12 == pytest.approx(tflop, rel=0.001)
+
+
+@without_card
+def test_a_step_is_timed_on_this_machine_too():
+    subject = pick_subject()
+    transformer = subject.store().load(CATALOG["demo"]).pipeline.transformer
+    times = step_times(transformer, subject, picture_tokens=16, text_tokens=24, batch=2)
+    assert len(times) == REPEATS
+    assert min(times) > 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
+def test_a_fixed_share_of_the_steps_is_skipped_in_every_image(share):
+    # Given a cache whose rule is replaced by the share
+    subject = pick_subject()
+    generator = subject.generator()
+    model = subject.models[-2]
+    with skipping(share) as computed:
+        for _ in range(2):
+            run_job(generator, subject, model, num_inference_steps=8, step_cache=StepCache.FIRST_BLOCK)
+    # Then each image computes its first step and that share less than all
+    assert len(computed) == 16
+    assert computed[:8] == computed[8:]
+    assert computed[0]
+    assert computed.count(False) == 2 * round(8 * share)
+
+
+@without_card
+def test_stock_diffusers_makes_the_same_number_of_images():
+    subject = pick_subject()
+    assert len(stock_times(subject, subject.models[-2], repeats=1)) == 1
+
+
+def test_a_cold_start_is_told_phase_by_phase():
+    told = phases(compiles=False)
+    assert list(told["seconds"]) == ["import", "load", "first_image", "second_image"]
+    assert told["compile"]["value"] == "off"
+    assert told["weight_bytes"] > 0

@@ -196,6 +196,22 @@ PARAMETERS = {
     "scale without a reference": json_body(says="send one as `reference`", ip_adapter_scale=0.5),
     "scale above 1": json_body(1, ip_adapter_scale=1.5),
     "scale negative": json_body(0, ip_adapter_scale=-0.1),
+    # step cache
+    "step cache on a model of few steps": json_body(
+        ["off"], code="capability", says="takes no step cache", step_cache="first_block"
+    ),
+    "step cache on schnell": json_body(
+        ["off"], code="capability", says="schnell", model="schnell", names="step_cache", step_cache="first_block"
+    ),
+    "step cache unknown": json_body(says="first_block", step_cache="teacache"),
+    "step cache a boolean": json_body(step_cache=True),
+    "threshold without a cache": json_body(says="step_cache: first_block", step_cache_threshold=0.1),
+    "threshold of a cache that is off": json_body(
+        names="step_cache_threshold", says="first_block", step_cache_threshold=0.1, step_cache="off"
+    ),
+    "threshold 0": json_body(0, step_cache_threshold=0),
+    "threshold above 1": json_body(1, step_cache_threshold=1.01),
+    "threshold NaN": raw_json('{"prompt": "x", "step_cache_threshold": NaN}', "step_cache_threshold", "finite"),
     # schedule
     "priority above the limit": json_body(100, priority=101),
     "priority below the limit": json_body(-100, priority=-101),

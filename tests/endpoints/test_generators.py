@@ -303,3 +303,26 @@ class TestReference:
         error = response.json()["error"]
         assert (error["code"], error["details"]["field"]) == ("capability", "reference")
         assert "`flux-image pull dev` and `flux-image pull flux-ip-adapter`" in error["message"]
+
+
+class TestStepCache:
+    """It is about this machine's card."""
+
+    CACHED = {"model": "dev", "step_cache": "first_block"}
+
+    def test_a_space_refuses_it_and_off_asks_for_nothing(self, start_server: ServerFactory):
+        server = start_server(remote_space="black-forest-labs/FLUX.1-dev")
+        remote_worker(server)
+        error = refused(server, generator="remote", **self.CACHED)
+        assert (error["code"], error["details"]["field"]) == ("capability", "step_cache")
+        assert "step_cache" not in submit(server, generator="remote", model="dev", step_cache="off")["params"]
+
+    def test_of_two_sides_only_this_one_hears_of_it(self, start_server: ServerFactory):
+        server = start_server(remote_space="black-forest-labs/FLUX.1-dev")
+        remote_worker(server)
+        body = submit(server, generator="fallback", **self.CACHED)
+        assert body["params"]["step_cache"] == "first_block"
+        assert "remote: step_cache has no effect there" in body["warnings"]
+        stored = server.jobs.get(body["id"])
+        changes = stored.route.alternatives[1].changes
+        assert (changes["step_cache"], changes["step_cache_threshold"]) == (None, None)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from shared.catalog import CATALOG
+from shared.domain.report import ChoiceReport, SpeedReport
 from shared.schemas.models import ModelsRead
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
+from tests.factories import demo_report
 
 
 def models(server: Server) -> ModelsRead:
@@ -70,3 +72,27 @@ def test_each_model_says_what_a_job_may_ask_of_it(server: Server):
     assert stable.samplers[0] == "DPM++ 2M Karras"
     assert by_id["dev"].capabilities.reference
     assert by_id["dev"].defaults["ip_adapter_scale"] == 1.0
+
+
+def test_the_list_says_how_fast_the_worker_runs_models_and_why(server: Server):
+    # given
+    assert models(server).speed is None
+    speed = SpeedReport(
+        compile=ChoiceReport(value="off", reason="on a CPU it takes longer than it saves"),
+        attention=ChoiceReport(value="native", reason="PyTorch's own; the others are for cards"),
+    )
+
+    # when
+    server.worker.publish(demo_report().model_copy(update={"speed": speed}))
+
+    # then
+    assert models(server).speed == speed
+
+
+def test_each_model_says_whether_it_may_skip_steps(server: Server):
+    by_id = {model.id: model for model in models(server).models}
+    assert (plain := by_id["schnell"]).capabilities.step_caches == ["off"]
+    assert "step_cache_threshold" not in plain.defaults
+    for name in ("dev", "kontext", "fill", "demo-kontext", "demo-fill"):
+        assert by_id[name].capabilities.step_caches == ["off", "first_block"]
+        assert by_id[name].defaults["step_cache_threshold"] == 0.08

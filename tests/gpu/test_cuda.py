@@ -1,5 +1,6 @@
 """The same path on a card; skipped, with a reason, where torch sees none."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,12 +9,15 @@ import torch
 
 from shared.catalog import CATALOG
 from shared.domain.job import NextJob
+from shared.domain.report import SpeedReport
 from tests.contract.small_card import OPTIONS as SMALL
-from tests.contract.small_card import card, shared_bytes, store_on
+from tests.contract.small_card import ROOM_FOR_ONE, card, shared_bytes, store_on
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.generators.interface import SilentContext
 from worker.generators.options import resolve_options
+from worker.pipelines.attention import choose_attention
 from worker.pipelines.device import pick_device
+from worker.pipelines.speed import Speed, choose_compile
 from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
 
@@ -80,3 +84,21 @@ def test_previews_are_copied_beside_the_next_step_and_change_no_bit(generator):
     seen = generator.generate("a red circle", context=watched, **OPTIONS)[0]
     assert np.array_equal(np.asarray(plain), np.asarray(seen))
     assert [render().size for render in watched.renders] == [(16, 16)] * len(watched.renders) != []
+
+
+def test_compiled_blocks_wait_for_weights_that_are_on_their_way():
+    # Given a card with room for one model, compiled code, and two models that take turns
+    device = dataclasses.replace(pick_device("cuda"), total_bytes=card(ROOM_FOR_ONE).total_bytes)
+    speed = Speed(SpeedReport(compile=choose_compile("on", device), attention=choose_attention("auto", device)))
+    store = PipelineStore(Weights(), device, cpu_offload="off", speed=speed)
+    taking_turns = FluxLocalGenerator(store)
+    small = {**OPTIONS, "width": 64, "height": 64}
+    before = taking_turns.generate("a red circle", **small)[0]
+    # When one comes back after the other, twice
+    for _ in range(2):
+        taking_turns.generate("make it green", **{**small, "model": "demo-kontext"}, image=before)
+        after = taking_turns.generate("a red circle", **small)[0]
+        # Then its picture is the same
+        assert np.array_equal(np.asarray(before), np.asarray(after))
+    assert speed.warning(store.load(CATALOG["demo"]).pipeline.transformer) is None
+    assert store.residency.brought["demo"] == 3

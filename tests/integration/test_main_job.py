@@ -113,6 +113,23 @@ class TestEditAndFill:
         assert (job.images[0].width, job.images[0].height) == (304, 208)
         assert any("the picture is 900x600" in warning for warning in job.warnings)
 
+    def test_a_step_cache_is_used_and_named_for_the_job_that_asks_and_no_other(self, client):
+        # Given an edit that computes every step
+        plain = client.wait(client.edit(PICTURE, "make it green", seed=1).id)
+        # When the same edit may skip steps, and once more when it may not
+        cached = client.wait(
+            client.edit(PICTURE, "make it green", seed=1, step_cache="first_block", step_cache_threshold=0.9).id
+        )
+        again = client.wait(client.edit(PICTURE, "make it green", seed=1, step_cache="off").id)
+        # Then the result says so, in its metadata too, and the job after it is as if nothing had been
+        before, skipped, after = (client.download(job.images[0]) for job in (plain, cached, again))
+        assert [(used.name, used.lossless) for used in cached.accelerations] == [("first_block_cache", False)]
+        assert cached.params["step_cache"] == "first_block"
+        assert json.loads(Image.open(io.BytesIO(skipped)).text["flux-image"])["step_cache_threshold"] == 0.9
+        assert not np.array_equal(pixels(before), pixels(skipped))
+        assert before == after
+        assert again.accelerations == []
+
     def test_a_fill_changes_only_the_white_part_of_the_mask(self, client):
         job = client.wait(client.fill(PICTURE, MASK, "a yellow square", seed=1).id)
         before, after = pixels(PICTURE.read_bytes()), pixels(client.download(job.images[0]))

@@ -6,6 +6,7 @@ from shared.catalog import CATALOG, find_model
 from shared.domain.capabilities import fit_size, resolve
 from shared.domain.errors import CapabilityError, RequestError, UnknownModel
 from shared.domain.params import PARAMS_ADAPTER, SIDE_MULTIPLE, JobKind
+from shared.domain.step_cache import step_caches
 
 
 class TestResolve:
@@ -116,6 +117,44 @@ class TestConditioning:
         assert resolved.params.width / resolved.params.height == pytest.approx(2, rel=0.03)
         assert resolved.params.width * resolved.params.height <= 1024**2
         assert "the picture is 1600x800" in resolved.warnings[0]
+
+
+class TestStepCache:
+    """Skipping steps is asked for, and only where there are enough of them."""
+
+    @pytest.mark.parametrize("spec", CATALOG.values(), ids=lambda spec: spec.model)
+    def test_it_is_for_the_flux_models_of_many_steps(self, spec):
+        takes_it = "first_block" in step_caches(spec)
+        assert takes_it == (spec.model in {"dev", "kontext", "fill", "demo-kontext", "demo-fill"})
+        assert takes_it == (spec.capabilities.step_cache_threshold is not None)
+
+    def test_the_threshold_is_the_model_s_own_or_the_one_that_is_given(self):
+        def resolved(**asked):
+            return resolve(CATALOG["dev"], JobKind.GENERATE, {"prompt": "x", "step_cache": "first_block", **asked})
+
+        assert resolved().params.step_cache_threshold == 0.08
+        assert resolved(step_cache_threshold=0.2).params.step_cache_threshold == 0.2
+
+    @pytest.mark.parametrize("asked", [{}, {"step_cache": "off"}, {"step_cache": None}])
+    def test_without_one_the_job_says_nothing_of_it(self, asked):
+        params = resolve(CATALOG["dev"], JobKind.GENERATE, {"prompt": "x", **asked}).params
+        assert (params.step_cache, params.step_cache_threshold) == (None, None)
+
+    def test_a_model_of_few_steps_refuses_it_and_says_what_there_is(self):
+        with pytest.raises(CapabilityError, match="schnell takes no step cache") as refused:
+            resolve(CATALOG["schnell"], JobKind.GENERATE, {"prompt": "x", "step_cache": "first_block"})
+        assert refused.value.details == {"field": "step_cache", "limit": ["off"]}
+
+    @pytest.mark.parametrize("value", [float("nan"), 0.0, -1.0, 1.5])
+    def test_a_threshold_outside_its_range_names_its_field(self, value):
+        asked = {"prompt": "x", "step_cache": "first_block", "step_cache_threshold": value}
+        with pytest.raises(RequestError) as refused:
+            resolve(CATALOG["dev"], JobKind.GENERATE, asked)
+        assert refused.value.details["field"] == "step_cache_threshold"
+
+    def test_a_threshold_without_a_cache_is_refused(self):
+        with pytest.raises(RequestError, match="step_cache: first_block"):
+            resolve(CATALOG["dev"], JobKind.GENERATE, {"prompt": "x", "step_cache_threshold": 0.1})
 
 
 def test_parameters_that_were_stored_before_there_was_conditioning_still_read():

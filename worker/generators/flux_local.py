@@ -11,7 +11,7 @@ from shared.catalog import find_model
 from shared.domain.capabilities import fit_size
 from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.job import NextJob
-from shared.domain.model import PipelineSpec
+from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
 from shared.domain.precision import Precision
 from worker.demo.vocabulary import unknown_words
@@ -50,8 +50,12 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         self._painter.expected = next_job
 
     def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:
-        """Load a model and put it on the device; see ``ImageGeneratorInterface.warm``."""
-        self.store.get(find_model(model), precision)
+        """Load a model and put it on the device, its code compiled; see ``ImageGeneratorInterface.warm``."""
+        spec = find_model(model)
+        self.store.get(spec, precision)
+        if self.store.speed.compiles and spec.family is ModelFamily.FLUX:
+            for size in _warm_sizes(spec):
+                self.generate(spec.example_prompts[0], **_smallest_job(spec, precision, size))
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""
@@ -109,6 +113,29 @@ class FluxCalls:
         if loaded.spec.kind is JobKind.EDIT:  # else diffusers snaps to its own list of sizes
             sizes |= {"max_area": params.width * params.height, "_auto_resize": False}
         return sizes | {"max_sequence_length": loaded.spec.max_sequence_length}
+
+
+def _warm_sizes(spec: PipelineSpec) -> tuple[tuple[int, int], ...]:
+    """Return two sizes in pixels: after the second, torch's compiler has nothing left to learn about a third."""
+    side = spec.native_side
+    return (side, side), (side, side * 3 // 4)
+
+
+def _smallest_job(spec: PipelineSpec, precision: Precision, size: tuple[int, int]) -> GenerationOptions:
+    width, height = size
+    options: GenerationOptions = {
+        "model": spec.model,
+        "precision": precision,
+        "width": width,
+        "height": height,
+        "num_inference_steps": 1,
+        "seed": 0,
+    }
+    if spec.kind is not JobKind.GENERATE:
+        options["image"] = Image.new("RGB", size)
+    if spec.kind is JobKind.FILL:
+        options["mask"] = Image.new("L", size, 255)
+    return options
 
 
 def _prepare_pictures(spec: PipelineSpec, params: JobParams, options: GenerationOptions) -> dict[str, Any]:

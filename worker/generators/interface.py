@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypedDict, Unpack, cast
 
 from PIL import Image
 
-from shared.domain.acceleration import Acceleration
+from shared.domain.acceleration import Acceleration, StepCache
 from shared.domain.job import NextJob
 from shared.domain.precision import Precision
 from shared.domain.prompt_config import PromptConfig
@@ -40,6 +40,9 @@ class GenerationOptions(TypedDict, total=False):
     """Share of the denoising that ``image`` goes through in a generate job, 0..1."""
     ip_adapter_scale: float
     """How much ``reference`` counts, 0..1."""
+    step_cache: StepCache
+    step_cache_threshold: float
+    """Relative change of the first block's output below which a step is skipped, 0..1."""
 
 
 PICTURES: Final = ("image", "mask", "reference")

@@ -23,9 +23,10 @@ from worker.pipelines.assemble import starting_from_picture
 from worker.pipelines.decode import decode_latents
 from worker.pipelines.device import StepPacer, device_loss
 from worker.pipelines.ladder import JobShape, Ladder
-from worker.pipelines.loader import LoadedPipeline, Pipeline
+from worker.pipelines.loader import LoadedPipeline, Pipeline, denoiser_of
 from worker.pipelines.placement import Placement, Unmanaged
 from worker.pipelines.preview import Previewer
+from worker.pipelines.step_cache import accelerations_of, step_cache
 from worker.pipelines.store import PipelineStore
 
 Look = Callable[[], dict[str, Any]]
@@ -101,6 +102,9 @@ class Painter:
         start_preview = self._previewing(climb, loaded, params)
         context.on_phase(Phase.ENCODING)
         loaded = calls.prepare(loaded, params, context)
+        for acceleration in accelerations_of(params):
+            context.on_acceleration(acceleration)
+        self.store.speed.begin_job(denoiser_of(loaded.pipeline))
         inputs = pictures | calls.arguments(loaded, params, "image" in pictures)
         inputs |= climb.until_it_fits(look)
         inputs |= climb.until_it_fits(lambda: calls.encode(loaded, placement, params))
@@ -126,6 +130,7 @@ class Painter:
             context.on_image(index, image)
             images.append(image)
         climb.done()
+        self._tell_speed(denoiser_of(loaded.pipeline), context)
         return images
 
     def _previewing(self, climb: Climb, loaded: LoadedPipeline, params: BaseParams) -> Callable[[], Previewer | None]:
@@ -135,6 +140,12 @@ class Painter:
         if sink is None or rgb is None:
             return lambda: None
         return partial(Previewer, rgb, sink, self.store.device, params.width, params.height)
+
+    def _tell_speed(self, denoiser: Any, context: GenerationContext) -> None:
+        for acceleration in self.store.speed.used(denoiser):
+            context.on_acceleration(acceleration)
+        if warning := self.store.speed.warning(denoiser):
+            context.warn(warning)
 
     def _denoise(
         self,
@@ -156,16 +167,17 @@ class Painter:
             context.on_step(step + 1, running.num_timesteps)
             return kwargs
 
-        result = pipeline(
-            num_inference_steps=params.num_inference_steps,
-            guidance_scale=params.guidance_scale,
-            # On the CPU, so that a seed means the same picture on every card.
-            generator=torch.Generator("cpu").manual_seed(params.seed + index),
-            callback_on_step_end=on_step_end,
-            output_type="latent",
-            return_dict=False,
-            **inputs,
-        )
+        with step_cache(denoiser_of(pipeline), params):
+            result = pipeline(
+                num_inference_steps=params.num_inference_steps,
+                guidance_scale=params.guidance_scale,
+                # On the CPU, so that a seed means the same picture on every card.
+                generator=torch.Generator("cpu").manual_seed(params.seed + index),
+                callback_on_step_end=on_step_end,
+                output_type="latent",
+                return_dict=False,
+                **inputs,
+            )
         latents: torch.Tensor = result[0]
         return latents
 

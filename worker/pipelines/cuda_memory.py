@@ -47,10 +47,10 @@ class CudaMemory:
                     self._copy(arriving[weight], masters[weight])
                 arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 arrived.record()
-                if block.layer is None:
+                if block.door is None:
                     computing.wait_event(arrived)
                 else:
-                    _wait_once(block.layer, arrived)
+                    _wait_once(block.door, arrived)
         for weight, data in arriving.items():
             data.record_stream(self._copies)  # an eviction before the copy has ended must not free its target
             weight.data = data
@@ -113,9 +113,9 @@ def _pinned(size: int) -> torch.Tensor:
     return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
 
-def _wait_once(layer: torch.nn.Module, arrived: Any) -> None:
+def _wait_once(door: torch.nn.Module, arrived: Any) -> None:
     def wait(*_: object) -> None:
         handle.remove()
         torch.cuda.current_stream().wait_event(arrived)
 
-    handle = layer.register_forward_pre_hook(wait)
+    handle = door.register_forward_pre_hook(wait)

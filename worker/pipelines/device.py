@@ -35,6 +35,11 @@ class Device:
         return "CUDA" if self.is_cuda else "CPU"
 
     @property
+    def capability(self) -> tuple[int, int]:
+        """CUDA's compute capability of the card, such as (12, 0) for an RTX 5090."""
+        return torch.cuda.get_device_capability(self.torch_device)
+
+    @property
     def is_cuda(self) -> bool:
         """Whether this is an NVIDIA card."""
         return self.torch_device.type == "cuda"

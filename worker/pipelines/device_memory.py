@@ -19,6 +19,13 @@ class Block:
 
     weights: tuple[Weight, ...]
     layer: torch.nn.Module | None = None
+    inside: torch.nn.Module | None = None
+    """The block that the layer is a part of: compiled code calls no hooks of its parts, so waits are at its door."""
+
+    @property
+    def door(self) -> torch.nn.Module | None:
+        """The module whose call has to wait for the weights; ``None``: they are needed at once."""
+        return self.inside or self.layer
 
 
 class DeviceMemory(Protocol):
@@ -81,7 +88,8 @@ class Master:
 
         Nothing is left on the device, also when it is closed before its end.
         """
-        ahead = iter(self._blocks)
+        # Each layer is called by itself, not as a part of the block it is inside of.
+        ahead = (Block(block.weights, block.layer) for block in self._blocks)
         try:
             self._memory.bring(list(itertools.islice(ahead, 1)), self._masters)
             for block in self._blocks:

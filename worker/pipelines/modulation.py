@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
 
+from worker.pipelines.compiling import repeated_blocks
 from worker.pipelines.conditioning import Conditioning, conditioning_of_call
 from worker.pipelines.device_memory import Block, weights_of
 from worker.pipelines.loader import Pipeline
@@ -30,8 +31,10 @@ RowsOf = Callable[[Conditioning], torch.Tensor]
 
 def modulation_blocks(transformer: Any) -> list[Block]:
     """Return the weights of what acts on one token: the embedding of step and prompt, then each modulation layer."""
-    modules = (transformer.time_text_embed, *(norm.linear for norm in _norms(transformer)))
-    return [Block(tuple(weights_of(module)), module) for module in modules]
+    inside = {norm: block for block in repeated_blocks(transformer) for norm in _norms(block)}
+    embed = transformer.time_text_embed
+    layers = [Block(tuple(weights_of(norm.linear)), norm.linear, inside.get(norm)) for norm in _norms(transformer)]
+    return [Block(tuple(weights_of(embed)), embed), *layers]
 
 
 @torch.no_grad()
@@ -117,5 +120,5 @@ def _put(places: list[tuple[Any, str]], modules: list[Any]) -> None:
         setattr(owner, name, module)
 
 
-def _norms(transformer: Any) -> list[Any]:
-    return [module for module in transformer.modules() if isinstance(module, _MODULATED)]
+def _norms(module: Any) -> list[Any]:
+    return [part for part in module.modules() if isinstance(part, _MODULATED)]

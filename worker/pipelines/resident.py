@@ -13,6 +13,7 @@ from shared.settings import WorkerSettings
 from worker.pipelines.device import pick_device
 from worker.pipelines.planning import precision_report
 from worker.pipelines.selection import default_models
+from worker.pipelines.speed import Speed, keep_compiled_code
 from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
 
@@ -25,14 +26,21 @@ def pipeline_store() -> PipelineStore:
 
 
 def make_store(settings: WorkerSettings) -> PipelineStore:
-    """Return an empty store for these settings."""
+    """Return an empty store for these settings.
+
+    Raises:
+      DeviceUnavailable: the device or the attention backend that they demand is not to be had.
+    """
+    keep_compiled_code(settings.compiled_code_dir)
+    device = pick_device(settings.device)
     return PipelineStore(
         Weights(),
-        pick_device(settings.device),
+        device,
         cpu_offload=settings.cpu_offload,
         link_gb_per_second=settings.link_gb_per_second,
         prompt_cache_bytes=settings.prompt_cache_bytes,
         latent_rgb_folder=settings.data_dir / "latent_rgb",
+        speed=Speed.choose(settings, device),
     )
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from shared.catalog import CATALOG, DEFAULT_DEMO_MODELS, DEFAULT_REAL_MODELS, find_model
 from shared.domain.errors import CapabilityError
 from shared.domain.params import JobKind
-from shared.domain.report import DefaultModel, ModelReport, WorkerReport
+from shared.domain.report import DefaultModel, ModelReport, SpeedReport, WorkerReport
 from shared.settings import WorkerSettings
+from worker.pipelines.attention import check_attention_name
 from worker.pipelines.device import Device
 from worker.pipelines.planning import default_plan, precision_report
 from worker.pipelines.weights import Weights
 
 
-def worker_report(settings: WorkerSettings, device: Device, weights: Weights) -> WorkerReport:
+def worker_report(
+    settings: WorkerSettings, device: Device, weights: Weights, speed: SpeedReport | None = None
+) -> WorkerReport:
     """Return what this worker can run, to be published at its start.
 
     Raises:
@@ -30,6 +33,7 @@ def worker_report(settings: WorkerSettings, device: Device, weights: Weights) ->
         models=models,
         defaults=defaults,
         plan=default_plan([default.model for default in defaults.values()], precision, device, settings),
+        speed=speed,
     )
 
 
@@ -49,11 +53,12 @@ def nothing_runs(settings: WorkerSettings, reason: str) -> WorkerReport:
 
 
 def check_settings(settings: WorkerSettings) -> None:
-    """Return if every ``FLUX_..._MODEL`` setting names a model of its kind.
+    """Return if every ``FLUX_..._MODEL`` setting names a model of its kind, and ``FLUX_ATTENTION`` a backend.
 
     Raises:
-      UnknownModel, CapabilityError: one does not.
+      UnknownModel, CapabilityError, RequestError: one does not.
     """
+    check_attention_name(settings.attention)
     for kind, (variable, model) in _wanted(settings).items():
         if model:
             _chosen(kind, variable, model)

@@ -27,6 +27,7 @@ from worker.pipelines.placement import Names, Placement, Unmanaged
 from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
 from worker.pipelines.prompt_cache import PromptCache
 from worker.pipelines.residency import Residency
+from worker.pipelines.speed import Speed
 from worker.pipelines.tables import ModulationTables, Preparation
 from worker.pipelines.weights import SHIPPED_LATENT_RGB, Weights
 
@@ -51,6 +52,7 @@ class PipelineStore:
         prompt_cache_bytes: int = DEFAULT_PROMPT_CACHE_BYTES,
         loader: Loader | None = None,
         latent_rgb_folder: Path | None = None,
+        speed: Speed | None = None,
     ) -> None:
         self._cpu_offload = cpu_offload
         self._budget: Budget = machine_budget(device, link_gb_per_second)
@@ -65,6 +67,7 @@ class PipelineStore:
         self.weights = weights
         self.prompts = PromptCache(prompt_cache_bytes)
         self.tables = ModulationTables(SideStream(device))
+        self.speed = speed or Speed()
 
     def check(self, spec: PipelineSpec, precision: Precision) -> None:
         """Return if a model can run at this precision here; nothing is loaded.
@@ -86,7 +89,9 @@ class PipelineStore:
         """
         key = ResidencyKey(spec.model, precision)
         if key not in self._loaded:
-            self._loaded[key] = self._loader.load(spec, precision)
+            loaded = self._loaded[key] = self._loader.load(spec, precision)
+            if spec.family is ModelFamily.FLUX:
+                self.speed.prepare(denoiser_of(loaded.pipeline))
         return self._loaded[key]
 
     def get(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> Pipeline:
