@@ -80,7 +80,8 @@ def to_text(made: ResidencyPlan, budget: Budget) -> str:
 
 
 def _transfer_text(transfer: Transfer) -> str:
-    source = "pinned memory" if transfer.pinned else "the ring"
+    waiting = "the ring" if transfer.key.precision is Precision.EXACT else "its files, quantized again first"
+    source = "pinned memory" if transfer.pinned else waiting
     size, seconds = transfer.bytes / _GB, transfer.seconds
     return f"{_name(transfer.key)}: {size:.1f} GB from {source}, about {seconds:.2f} s before overlap"
 

@@ -1,7 +1,7 @@
 """The memory planner: pure arithmetic from sizes and budgets to a residency plan with a reason."""
 
 from shared.planner.budget import PCIE_4_BYTES_PER_SECOND, PCIE_5_BYTES_PER_SECOND, Budget
-from shared.planner.host import Transfer
+from shared.planner.host import Transfer, leaving
 from shared.planner.layout import Layout, Shape
 from shared.planner.residency import DoesNotFit, ResidencyPlan, Wanted, best_precision, plan
 from shared.planner.sizes import GIB
@@ -21,5 +21,6 @@ __all__ = [
     "Wanted",
     "best_precision",
     "gpu_specs",
+    "leaving",
     "plan",
 ]

@@ -48,6 +48,11 @@ class Budget:
         return round(self.host_bytes * _PINNED_SHARE)
 
     @property
+    def bits(self) -> int:
+        """Bits of a weight that is not quantized: bfloat16 on a card, float32 without one."""
+        return 32 if self.is_cpu else 16
+
+    @property
     def is_cpu(self) -> bool:
         """Whether the models run on the host's processor."""
         return self.gpu_bytes is None

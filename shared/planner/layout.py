@@ -80,8 +80,7 @@ def sizes_of(
     float32 on a CPU, so twice the bytes there of all that is not quantized.
     """
     warm = keys[: layout.warm]
-    bits = 32 if budget.is_cpu else 16
-    widening = bits // 16
+    bits, widening = budget.bits, budget.bits // 16
     table = layout.modulation_table
     denoisers = {
         (key.model, key.precision): specs[key].own_bytes(key.precision, table=table, bits=bits) for key in warm

@@ -30,6 +30,10 @@ MODULATION_TABLE_SHARE: Final = 0.07
 """Of the modulation layers, 0.45 GB for FLUX.1: two tables (the running job's and the next one's) of 50 steps of 2.1 MB
 each, and two layers of 113 MB each, for the tables are computed from weights that pass over the card one by one."""
 
+QUANTIZING_SHARE: Final = 0.05
+"""Of a denoiser's bytes at 16 bits, 1.2 GB for FLUX.1: one layer (113 MB at most) passes over the card to be quantized,
+beside copies of it in 32 bits. An estimate."""
+
 _QUANTIZED_BITS: Final[Mapping[Precision, float]] = MappingProxyType(
     {Precision.BALANCED: 8 + 32 / 3072, Precision.COMPACT: 4 + 32 / 64}
 )

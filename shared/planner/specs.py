@@ -10,7 +10,7 @@ from shared.domain.adapter import IPAdapterSpec
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
-from shared.planner.sizes import MODULATION_TABLE_SHARE, weight_bytes
+from shared.planner.sizes import MODULATION_TABLE_SHARE, QUANTIZING_SHARE, weight_bytes
 
 _LARGE_ENCODER: Final = "text_encoder_2"
 _ENCODERS: Final = ("text_encoder", _LARGE_ENCODER)
@@ -83,14 +83,14 @@ class GpuSpec:
         """Return what the modulation table takes instead."""
         return round(MODULATION_TABLE_SHARE * self.modulation_bytes)
 
+    def quantizing_bytes(self) -> int:
+        """Return what the device needs while the model is quantized."""
+        return round(QUANTIZING_SHARE * self.denoiser_bytes)
+
     def encoder_bytes(self, precision: Precision, *, bits: int = 16) -> int:
         """Return the text encoders of the group; the small one is never quantized."""
         large = weight_bytes(self.large_encoder_bytes, self.large_encoder_kept_bytes, precision, bits=bits)
         return large + self.small_encoder_bytes * bits // 16
-
-    def master_bytes(self, precision: Precision) -> int:
-        """Return what the denoiser takes in host memory, modulation included."""
-        return self.own_bytes(precision, table=False)
 
 
 def gpu_specs(models: Iterable[PipelineSpec]) -> dict[str, GpuSpec]:

@@ -18,6 +18,12 @@ _FORMATS: Final[Mapping[Precision, str]] = MappingProxyType(
     }
 )
 
+_LEFT_OUT: Final = {
+    True: "the rest passes through a pinned ring",
+    False: "a model that was left out is read and quantized again when its job comes",
+}
+"""What happens to models for whose masters there is no room, by whether they are exact."""
+
 
 def explain(
     asked: Sequence[ResidencyKey], warm: Collection[ResidencyKey], layout: Layout, budget: Budget, *, ring: bool
@@ -38,5 +44,5 @@ def explain(
     if not layout.encoders_resident:
         clauses.append("text encoders and model take turns: a prompt that is not cached pays for it")
     if ring:
-        clauses.append("masters fill 75 % of the host's memory, the rest passes through a pinned ring")
+        clauses.append(f"masters fill 75 % of the host's memory, {_LEFT_OUT[precision is Precision.EXACT]}")
     return "; ".join(clauses)

@@ -20,7 +20,7 @@ from worker.demo.world import Scene, Thing
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.generators.interface import SilentContext
 from worker.pipelines.device import pick_device
-from worker.pipelines.device_memory import weights_of
+from worker.pipelines.device_memory import Block, weights_of
 from worker.pipelines.ladder import JobShape, Relief, Rung
 from worker.pipelines.planning import precision_report
 from worker.pipelines.quantization import QuantizedLinear
@@ -159,6 +159,21 @@ class TestResidency:
         assert roomy.resident() == {"demo", "demo:balanced", "demo:compact"}
         assert set(roomy.store.residency.brought.values()) == {1}
         assert tight.store.residency.brought["demo"] == 2
+
+    def test_a_card_makes_room_for_the_layers_that_are_quantized_on_it(self):
+        # Given a card with an exact model, the rest of which something else fills, but for a little too much
+        generator = FluxLocalGenerator(store_on(card(10**7)))
+        paint(generator, Precision.EXACT, width=SIDE, height=SIDE)
+        residency = generator.store.residency
+        parts = len(residency.resident())
+        free = 10**7 + WORKING - residency.resident_bytes
+        left = GpuSpec.of(CATALOG["demo"]).quantizing_bytes() - 100
+        residency.add("else", [Block((torch.empty(free - left, dtype=torch.uint8),))])
+        with residency.using(["else"], 0):
+            # When another form is made, then one part leaves for it; a form that is there needs no room
+            for _ in range(2):
+                generator.store.load(CATALOG["demo"], Precision.COMPACT)
+                assert len(residency.resident()) - 1 == parts - 1
 
     @pytest.mark.parametrize("precision", QUANTIZED)
     @pytest.mark.parametrize("model", OPTIONS)

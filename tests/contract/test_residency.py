@@ -81,6 +81,16 @@ class TestAccount:
         assert not residency.prefetch(["c"], 0)
         assert residency.resident() == ("a", "b")
 
+    def test_what_is_removed_is_not_known_any_more_and_takes_no_room(self):
+        residency, modules = self.residency(80, a=10, b=10)
+        self.use(residency, "a", "b")
+        residency.remove("a")
+        assert residency.resident() == ("b",)
+        assert residency.resident_bytes == 40
+        assert modules["a"].weight.numel() == 0
+        with pytest.raises(KeyError):
+            self.use(residency, "a")
+
     def test_every_sequence_stays_within_the_budget(self):
         # Given every order in which five uses of four things can come
         sizes = {"a": 5, "b": 10, "c": 15, "d": 1}
@@ -219,6 +229,27 @@ class TestPackedChunks:
         assert allocated == [CHUNK_BYTES]
         assert all(map(torch.equal, originals, copies))
         assert all((copy.data_ptr() - copies[0].data_ptr()) % 256 == 0 for copy in copies)
+
+    def test_a_buffer_is_free_for_others_when_all_of_its_copies_are_released(self):
+        allocated = []
+
+        def allocate(size):
+            allocated.append(size)
+            return torch.empty(size, dtype=torch.uint8)
+
+        # Given a limit of one buffer, and two copies in it
+        chunks = PackedChunks(CHUNK_BYTES, allocate)
+        first, second = chunks.copy_of(torch.ones(3)), chunks.copy_of(torch.ones(5))
+        # When one is released, and one that is no copy, then the next still goes behind them
+        chunks.release(first)
+        chunks.release(torch.ones(3))
+        third = chunks.copy_of(torch.ones(7))
+        assert allocated == [CHUNK_BYTES]
+        # When all are, then the limit has room for another buffer
+        chunks.release(second)
+        chunks.release(third)
+        assert torch.equal(chunks.copy_of(torch.ones(9)), torch.ones(9))
+        assert allocated == [CHUNK_BYTES, CHUNK_BYTES]
 
     def test_beyond_the_limit_there_is_no_copy(self):
         assert (

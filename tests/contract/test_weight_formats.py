@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
+from transformers import T5Config, T5EncoderModel
 
 from shared.catalog import CATALOG
 from shared.domain.precision import Precision
@@ -23,6 +24,18 @@ def layer_of(dtype=torch.bfloat16, bias=True):
 
 def relative_error(found, exact):
     return ((found - exact).abs().mean() / exact.abs().mean()).item()
+
+
+def precision_of(weight_format):
+    return Precision.COMPACT if weight_format is NF4 else Precision.BALANCED
+
+
+def bytes_of_quantized(model, weight_format):
+    """Return what a model without memory would take."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(torch.bfloat16)
+    quantize(model, weight_format, torch.device("meta"))
+    return sum(weight.nbytes for weight in weights_of(model))
 
 
 class TestWhichLayers:
@@ -118,16 +131,23 @@ def test_quantizing_again_changes_nothing():
 
 
 @FORMATS
-@pytest.mark.parametrize("model", ["schnell", "dev", "kontext", "fill"])
+@pytest.mark.parametrize("model", ["schnell", "dev", "fill"])
 def test_the_planner_knows_the_bytes_of_the_real_transformers(model, weight_format):
     # Given the published configuration, quantized without memory
     inputs = {"in_channels": 384, "out_channels": 64} if model == "fill" else {}
     with torch.device("meta"):
         transformer = FluxTransformer2DModel(guidance_embeds=CATALOG[model].uses_guidance, **inputs)
-    for weight in transformer.parameters():
-        weight.data = weight.data.to(torch.bfloat16)
-    quantize(transformer, weight_format, torch.device("meta"))
-    real = sum(weight.nbytes for weight in weights_of(transformer))
+    real = bytes_of_quantized(transformer, weight_format)
     # Then the plan is never below it, and at most 0.1 % above
-    precision = Precision.COMPACT if weight_format is NF4 else Precision.BALANCED
-    assert real <= GpuSpec.of(CATALOG[model]).own_bytes(precision, table=False) <= 1.001 * real
+    assert real <= GpuSpec.of(CATALOG[model]).own_bytes(precision_of(weight_format), table=False) <= 1.001 * real
+
+
+@pytest.mark.parametrize("weight_format", [INT8, NF4], ids=lambda found: found.name)
+def test_the_planner_knows_the_bytes_of_the_real_encoder(weight_format):
+    with torch.device("meta"):
+        encoder = T5EncoderModel(
+            T5Config(d_model=4096, d_ff=10240, d_kv=64, num_heads=64, num_layers=24, feed_forward_proj="gated-gelu")
+        )
+    real = bytes_of_quantized(encoder, weight_format)
+    spec = GpuSpec.of(CATALOG["dev"])
+    assert real <= spec.encoder_bytes(precision_of(weight_format)) - spec.small_encoder_bytes <= 1.001 * real

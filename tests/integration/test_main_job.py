@@ -60,6 +60,16 @@ class TestGenerate:
         first, second = (client.download(client.wait(job.id).images[0]) for job in jobs)
         assert first == second
 
+    def test_fewer_bits_make_another_picture_and_the_job_names_them(self, client):
+        # Given the same request at each precision
+        jobs = [client.generate("a red circle", seed=3, precision=name) for name in ("exact", "balanced", "compact")]
+        # When they are done
+        done = [client.wait(job.id, timeout_seconds=120) for job in jobs]
+        # Then each has its own picture, and says what it gave up for it
+        assert len({client.download(job.images[0]) for job in done}) == 3
+        assert [[used.name for used in job.accelerations] for job in done] == [[], ["8_bit_weights"], ["4_bit_weights"]]
+        assert not any(used.lossless for job in done for used in job.accelerations)
+
     def test_another_seed_or_prompt_gives_another_picture(self, client):
         requests = [("a green square", 3), ("a green square", 4), ("a red circle", 3)]
         jobs = [client.generate(prompt, seed=seed) for prompt, seed in requests]

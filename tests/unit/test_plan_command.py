@@ -43,6 +43,21 @@ def test_a_plan_that_cannot_be_is_an_error_with_a_remedy():
     assert "Try precision balanced or compact" in result.stderr
 
 
+def test_a_host_without_room_for_quantized_masters_makes_them_again_and_says_so():
+    # Given 16 GB of pinned memory for two models of 12 GB and their encoders
+    arguments = ("--gpu-gib", "16", "--host-gib", "24", "--models", "schnell,kontext")
+    output = run(*arguments).output
+    assert "kontext: 8.7 GB from its files, quantized again first" in output
+    assert "read and quantized again when its job comes" in output
+    assert "ring" not in output
+
+
+def test_a_model_without_quantized_forms_is_refused_in_words():
+    result = run("--gpu-gib", "24", "--models", "sd15", "--precision", "compact")
+    assert result.exit_code == 1
+    assert "sd15 has no 8-bit and no 4-bit form here, only exact works" in result.stderr
+
+
 def test_an_unknown_model_is_named():
     result = run("--gpu-gib", "12", "--models", "sdxl-turbo")
     assert result.exit_code == 1

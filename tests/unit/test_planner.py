@@ -20,8 +20,10 @@ from shared.planner import (
     Wanted,
     best_precision,
     gpu_specs,
+    leaving,
     plan,
 )
+from shared.planner.host import master_bytes
 
 SPECS = gpu_specs(CATALOG.values())
 FLUX = ("schnell", "kontext", "fill", "dev")
@@ -176,6 +178,37 @@ CASES = st.builds(
     shape=st.builds(Shape, st.sampled_from((256 * 256, 1024 * 1024, 2048 * 2048))),
 )
 CARDS = st.builds(card, st.floats(2, 200), st.floats(8, 512))
+
+
+class TestHostMemory:
+    EXACT = tuple(ResidencyKey(model) for model in FLUX)
+    BALANCED = tuple(ResidencyKey(model, Precision.BALANCED) for model in FLUX)
+
+    def leaving(self, loaded, coming, host_gib, gib=32):
+        return leaving(loaded, coming, {key: SPECS[key.model] for key in (*loaded, coming)}, card(gib, host_gib))
+
+    def test_with_room_for_all_nothing_leaves(self):
+        assert self.leaving(self.EXACT[:2], self.BALANCED[0], 128) == ()
+
+    def test_the_least_recently_used_leaves_and_no_more_than_must(self):
+        # Given two exact models (57 GB with their encoders), and a third at 8 bits (17 GB), for 72 GB
+        assert self.leaving(self.EXACT[:2], self.BALANCED[2], 90) == self.EXACT[:1]
+
+    def test_exact_models_on_a_card_leave_to_the_system_what_is_not_pinned(self):
+        assert self.leaving(self.EXACT[:3], self.EXACT[3], 32) == ()
+        assert self.leaving((*self.EXACT[:3], self.BALANCED[0]), self.EXACT[3], 32) == self.BALANCED[:1]
+
+    def test_without_a_card_they_are_not_pages_of_files(self):
+        assert self.leaving(self.EXACT[:1], self.EXACT[1], 128, gib=None) == self.EXACT[:1]
+
+    @given(KEYS, st.builds(ResidencyKey, st.sampled_from(FLUX), st.sampled_from(BEST_FIRST)), st.floats(4, 512))
+    def test_what_was_quantized_fits_or_is_alone(self, loaded, coming, host_gib):
+        loaded = tuple(key for key in loaded if key != coming)
+        gone = self.leaving(loaded, coming, host_gib)
+        left = [key for key in loaded if key not in gone]
+        specs = {key: SPECS[key.model] for key in (*loaded, coming)}
+        fits = master_bytes((*left, coming), specs) <= card(32, host_gib).pinnable_bytes
+        assert fits or not left or {key.precision for key in (*left, coming)} == {Precision.EXACT}
 
 
 def attempt(budget, wanted):

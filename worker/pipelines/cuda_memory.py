@@ -4,6 +4,7 @@ module that calls ``torch.cuda``."""
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -31,6 +32,10 @@ class CudaMemory:
         """Return a pinned copy; without room for one, the weight itself, which then goes through the ring."""
         copied = self._chunks.copy_of(data)
         return data if copied is None else copied
+
+    def release(self, master: torch.Tensor) -> None:
+        """Give its place in a chunk back; a chunk without masters is free for others."""
+        self._chunks.release(master)
 
     def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> None:
         """Start the copies and return; a layer waits, on the card, for its own weights when it is called first."""
@@ -67,13 +72,18 @@ class CudaMemory:
 
 
 class PackedChunks:
-    """Copies of tensors one behind the other in large buffers, up to a limit in bytes."""
+    """Copies of tensors one behind the other in large buffers, up to a limit in bytes.
+
+    A buffer is given back when all of its copies are released.
+    """
 
     def __init__(self, most_bytes: int, allocate: Callable[[int], torch.Tensor]) -> None:
         self._left = most_bytes
         self._allocate = allocate
         self._chunk = torch.empty(0, dtype=torch.uint8)
         self._used = 0
+        self._copies: Counter[int] = Counter()
+        """By the address of their buffer."""
 
     def copy_of(self, data: torch.Tensor) -> torch.Tensor | None:
         """Return an equal tensor inside a chunk, or ``None`` when the limit is reached."""
@@ -85,7 +95,21 @@ class PackedChunks:
             self._chunk, self._used = self._allocate(size), 0
         place = self._chunk[self._used : self._used + data.nbytes]
         self._used += -(-data.nbytes // _ALIGNMENT) * _ALIGNMENT
+        self._copies[_buffer(place).data_ptr()] += 1
         return place.view(data.dtype).view(data.shape).copy_(data)
+
+    def release(self, copy: torch.Tensor) -> None:
+        """Forget a copy; a tensor that is none is left alone."""
+        buffer = _buffer(copy)
+        address = buffer.data_ptr()
+        if address not in self._copies:
+            return
+        self._copies[address] -= 1
+        if self._copies[address] == 0:
+            del self._copies[address]
+            self._left += buffer.nbytes()
+            if address == _buffer(self._chunk).data_ptr():
+                self._chunk, self._used = torch.empty(0, dtype=torch.uint8), 0
 
 
 class PinnedRing:
@@ -107,6 +131,10 @@ class PinnedRing:
             piece.copy_(source[start : start + piece.nbytes])
             destination[start : start + piece.nbytes].copy_(piece, non_blocking=True)
             left.record()
+
+
+def _buffer(tensor: torch.Tensor) -> torch.UntypedStorage:
+    return tensor.untyped_storage()
 
 
 def _pinned(size: int) -> torch.Tensor:

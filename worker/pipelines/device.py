@@ -30,11 +30,6 @@ class Device:
     """Whether it multiplies 8-bit floating point numbers: Ada, Hopper, Blackwell."""
 
     @property
-    def kind(self) -> str:
-        """What people call it: CUDA or CPU."""
-        return "CUDA" if self.is_cuda else "CPU"
-
-    @property
     def capability(self) -> tuple[int, int]:
         """CUDA's compute capability of the card, such as (12, 0) for an RTX 5090."""
         return torch.cuda.get_device_capability(self.torch_device)

@@ -34,6 +34,9 @@ class DeviceMemory(Protocol):
     def master(self, data: torch.Tensor) -> torch.Tensor:
         """Return the host copy of a weight, as good for transfers as there is room for."""
 
+    def release(self, master: torch.Tensor) -> None:
+        """Give back what a master took that nobody will ask for again."""
+
     def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> None:
         """Give every weight its values on the device, in the order of the blocks."""
 
@@ -47,6 +50,9 @@ class HostMemory:
     def master(self, data: torch.Tensor) -> torch.Tensor:
         """Return the weight itself."""
         return data
+
+    def release(self, master: torch.Tensor) -> None:
+        """Do nothing: it goes with the weight."""
 
     def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> None:
         """Point each weight at its master."""
@@ -76,6 +82,13 @@ class Master:
     def evict(self) -> None:
         """Take them off; nothing is copied back, for nothing ever changes them."""
         self._evict(self._masters)
+
+    def release(self) -> None:
+        """Give the host's copy back; the weights have no values from here on."""
+        self.evict()
+        for master in self._masters.values():
+            self._memory.release(master)
+        self._masters.clear()
 
     def layers(self) -> Iterator[torch.nn.Module]:
         """Yield each layer, wherever its weights are."""

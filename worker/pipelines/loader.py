@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -118,6 +118,10 @@ class Loader:
             ) from error
         pipeline.set_progress_bar_config(disable=True)
         return quantized(LoadedPipeline(spec, pipeline, digests), precision, self._device)
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Remember shared components of these digests, and no others."""
+        self._components = {key: part for key, part in self._components.items() if key[1] in digests}
 
     def _shared(
         self, spec: PipelineSpec, folder: Path, formats: Mapping[str, WeightFormat]

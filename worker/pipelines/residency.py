@@ -48,6 +48,13 @@ class Residency:
         """Whether weights were added under this name."""
         return name in self._items
 
+    def remove(self, name: str) -> None:
+        """Forget weights, if they are known, and what the host holds of them; nobody may be using them."""
+        self.evict([name])
+        item = self._items.pop(name, None)
+        if item is not None:
+            item.master.release()
+
     def resident(self) -> tuple[str, ...]:
         """Return the names on the device, least recently used first."""
         return tuple(self._resident)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from worker.pipelines.device import Device, SideStream, device_memory
 from worker.pipelines.device_memory import blocks_of
 from worker.pipelines.latent_rgb import LatentRgb, LatentRgbMaps
 from worker.pipelines.latent_rgb_fit import fit_latent_rgb
+from worker.pipelines.loaded_models import LoadedModels
 from worker.pipelines.loader import ENCODERS, LoadedPipeline, Loader, Pipeline, denoiser_of
 from worker.pipelines.modulation import modulation_blocks
 from worker.pipelines.placement import Names, Placement, Unmanaged
@@ -40,7 +41,7 @@ class PipelineStore:
     """Loads and places pipelines.
 
     ``cpu_offload`` leaves the card to diffusers' model offload: ``on`` always, ``auto`` where no model of a family
-    fits, ``off`` never.
+    fits, ``off`` never. ``host_bytes`` is the host's memory; unset: all that this machine has.
     """
 
     def __init__(
@@ -52,12 +53,12 @@ class PipelineStore:
         prompt_cache_bytes: int = DEFAULT_PROMPT_CACHE_BYTES,
         loader: Loader | None = None,
         latent_rgb_folder: Path | None = None,
+        host_bytes: int | None = None,
         speed: Speed | None = None,
     ) -> None:
         self._cpu_offload = cpu_offload
-        self._budget: Budget = machine_budget(device, link_gb_per_second)
-        self._loader = loader or Loader(weights, device)
-        self._loaded: dict[ResidencyKey, LoadedPipeline] = {}
+        self._budget: Budget = machine_budget(device, link_gb_per_second, host_bytes)
+        self._loaded = LoadedModels(loader or Loader(weights, device), self._budget, self._forget)
         self._names: dict[str, Names] = {}
         self._with_adapters: dict[str, ResidencyKey] = {}
         self._offloaded: ResidencyKey | None = None
@@ -88,11 +89,14 @@ class PipelineStore:
           ModelUnavailable: the weights are missing or cannot be read.
         """
         key = ResidencyKey(spec.model, precision)
-        if key not in self._loaded:
-            loaded = self._loaded[key] = self._loader.load(spec, precision)
-            if spec.family is ModelFamily.FLUX:
-                self.speed.prepare(denoiser_of(loaded.pipeline))
-        return self._loaded[key]
+        if key in self._loaded:
+            return self._loaded.get(spec, precision)
+        quantizing = 0 if precision is Precision.EXACT else GPU_SPECS[spec.model].quantizing_bytes()
+        with self.residency.using([], quantizing):
+            loaded = self._loaded.get(spec, precision)
+        if spec.family is ModelFamily.FLUX:
+            self.speed.prepare(denoiser_of(loaded.pipeline))
+        return loaded
 
     def get(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> Pipeline:
         """Return the pipeline of a model, ready to be called until another is placed.
@@ -141,7 +145,8 @@ class PipelineStore:
     def known(self, key: ResidencyKey) -> LoadedPipeline | None:
         """Return the pipeline of a key, if it was placed before; nothing is loaded."""
         plain = replace(key, adapter=None)
-        return self._loaded[plain] if str(plain) in self._names else None
+        is_known = plain in self._loaded and str(plain) in self._names
+        return self._loaded.get(CATALOG[plain.model], plain.precision) if is_known else None
 
     def needs_table(self, key: ResidencyKey, shape: Shape, set_aside: int) -> bool:
         """Whether a job of a key that was placed before will read a modulation table that can be made now.
@@ -211,28 +216,31 @@ class PipelineStore:
         return [item for item in items if item is not None and self.residency.knows(item)]
 
     def _register(self, loaded: LoadedPipeline) -> Names:
-        """Hand the weights over to the residency, once; shared ones under names that depend on their content only."""
+        """Hand the weights over to the residency, once."""
         pipeline, key = loaded.pipeline, str(loaded.key)
         if key not in self._names:
+            names = self._names[key] = Names.of(loaded)
             denoiser = denoiser_of(pipeline)
-            encoders = {
-                name: f"encoders:{name}:{loaded.digests[name][:12]}" for name in ENCODERS if name in loaded.digests
-            }
-            modulation = modulation_blocks(denoiser) if loaded.spec.family is ModelFamily.FLUX else []
-            names = self._names[key] = Names(
-                denoiser=key,
-                modulation=f"{key}/modulation" if modulation else None,
-                encoders=tuple(encoders.values()),
-                vae=f"vae:{loaded.digests['vae'][:12]}",
-            )
+            modulation = modulation_blocks(denoiser) if names.modulation else []
             apart = {weight for block in modulation for weight in block.weights}
             self.residency.add(names.denoiser, blocks_of(denoiser, apart))
             if names.modulation is not None:
                 self.residency.add(names.modulation, modulation)
-            for component, name in encoders.items():
+            encoders = [component for component in ENCODERS if component in loaded.digests]
+            for component, name in zip(encoders, names.encoders, strict=True):
                 self.residency.add(name, blocks_of(getattr(pipeline, component)))
             self.residency.add(names.vae, blocks_of(pipeline.vae))
         return self._names[key]
+
+    def _forget(self, loaded: LoadedPipeline, others: Iterable[LoadedPipeline]) -> None:
+        """Let go of a model that leaves host memory, and of the shared parts that none of the ``others`` has."""
+        if self._offloaded == loaded.key:
+            loaded.pipeline.remove_all_hooks()
+            self._offloaded = None
+        self._names.pop(str(loaded.key), None)
+        names, kept = Names.of(loaded), {name for other in others for name in Names.of(other).shared}
+        for name in (*names.own, *(name for name in names.shared if name not in kept)):
+            self.residency.remove(name)
 
     def _uses_offload(self, spec: PipelineSpec) -> bool:
         """Whether diffusers moves this family's weights; a family shares its encoders, so it is all or none."""

@@ -110,6 +110,23 @@ class TestReference:
         assert red.size == (256, 256)
         assert distance(red, "red") < distance(blue, "red")
 
+    def test_it_is_followed_by_a_model_in_8_bits_too(self, generator, flux):
+        # Given one job at each precision
+        options = {**self.STEPS, "model": flux, "ip_adapter_scale": 1.0, "reference": plain_picture("lime")}
+        exact = generator.generate(PROMPT, **options)[0]
+        eight = generator.generate(PROMPT, precision=Precision.BALANCED, **options)[0]
+        # Then the same adapter serves both, and exact is as it was
+        assert not same(exact, eight)
+        assert min(COLOURS, key=lambda colour: distance(eight, colour)) == "lime"
+        assert same(exact, generator.generate(PROMPT, **options)[0])
+
+    @pytest.mark.parametrize("name", ["sd15", "sdxl"])
+    def test_stable_diffusion_has_no_8_bit_form_and_says_so(self, generator, request, name):
+        model = request.getfixturevalue(name)
+        with pytest.raises(CapabilityError, match="only exact works") as refused:
+            generator.generate(PROMPT, model=model, precision=Precision.BALANCED, **QUICK)
+        assert refused.value.details["field"] == "precision"
+
     def test_one_that_is_not_square_is_warned_of(self, generator, sd15):
         context = RecordingContext()
         generator.generate(PROMPT, reference=plain_picture("red", (128, 64)), context=context, model=sd15, **QUICK)
