@@ -16,6 +16,7 @@ from api.services.queue import QueueService
 from api.services.submission import SubmissionService
 from api.services.uploads import UploadReader
 from api.services.waiting import JobWatcher
+from shared.channel.previews import PreviewChannel
 from shared.settings import ApiSettings
 from shared.storage.base import MediaStorage
 
@@ -35,6 +36,7 @@ class Services:
     queue: QueueService
     health: HealthService
     storage: MediaStorage
+    previews: PreviewChannel
 
 
 def services(request: Request) -> Services:

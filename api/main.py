@@ -13,7 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from api.body_limit import BodyLimit
 from api.deps import Services
 from api.errors import install_error_handlers
-from api.routes import health, images, jobs, models, queue, root, submit
+from api.routes import health, images, jobs, models, previews, queue, root, submit
 from api.services.availability import Availability
 from api.services.changes import ChangeListener
 from api.services.generators import GeneratorService
@@ -34,6 +34,7 @@ from api.version import VERSION
 from shared.broker.app import make_ringing_celery
 from shared.broker.publish import Doorbell
 from shared.broker.urls import redis_url
+from shared.channel.previews import PreviewChannel
 from shared.channel.progress import ProgressChannel
 from shared.clock import Clock, utc_now
 from shared.db.claims import ClaimRepository
@@ -70,7 +71,7 @@ def create_app(
     )
     install_error_handlers(app)
     app.include_router(submit.form_router)
-    for routes in (submit, jobs, queue, images, models, health, root):
+    for routes in (submit, jobs, previews, queue, images, models, health, root):
         app.include_router(routes.router)
     return app
 
@@ -84,6 +85,7 @@ def _lifespan(
         database = open_database(settings.resolved_database_url)
         check_schema(database)
         channel = ProgressChannel(settings.resolved_redis_url)
+        previews = PreviewChannel(settings.resolved_redis_url)
         broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
         doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
         repository, workers = JobRepository(database, clock), WorkerRepository(database, clock)
@@ -105,6 +107,7 @@ def _lifespan(
             grid=GridService(storage),
             health=HealthService(database, channel, workers, room, clock=clock, uses_network=outside.uses_network),
             storage=storage,
+            previews=previews,
         )
         reconciler = Reconciler(
             claims,
@@ -127,6 +130,7 @@ def _lifespan(
                 await asyncio.gather(*background)
             doorbell.close()
             channel.close()
+            previews.close()
             broker.close()
             database.dispose()
 

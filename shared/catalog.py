@@ -47,9 +47,13 @@ def _kept_bytes(transformer: int, large_encoder: int) -> Mapping[str, int]:
     return MappingProxyType({"transformer": transformer, "text_encoder_2": large_encoder})
 
 
-_FLUX_MODULATION_BYTES: Final = 6_494_896_128
+_FLUX_MODULATION_BYTES: Final = 6_559_420_416
+_SCHNELL_MODULATION_BYTES: Final = 6_538_960_896
+"""It embeds no guidance."""
+
 _FLUX_ENCODER_KEPT_BYTES: Final = 263_598_080
-_DEMO_MODULATION_BYTES: Final = 1_254_912
+_DEMO_MODULATION_BYTES: Final = 1_518_592
+_DEMO_TEXT_MODULATION_BYTES: Final = 1_419_776
 _DEMO_ENCODER_KEPT_BYTES: Final = 104_960
 _FLUX_STRENGTH: Final = 0.6
 _FLUX_CACHE_THRESHOLD: Final = 0.08
@@ -74,7 +78,7 @@ _SPECS: Final = (
         max_sequence_length=256,
         capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
         component_bytes=_flux_bytes(23_782_357_120),
-        modulation_bytes=_FLUX_MODULATION_BYTES,
+        modulation_bytes=_SCHNELL_MODULATION_BYTES,
         kept_bytes=_kept_bytes(113_899_648, _FLUX_ENCODER_KEPT_BYTES),
         example_prompts=("a red fox asleep in fresh snow, soft morning light, 35mm photograph",),
     ),
@@ -211,7 +215,7 @@ _SPECS: Final = (
         limits=_DEMO_LIMITS,
         capabilities=ModelCapabilities(strength=_FLUX_STRENGTH),
         component_bytes=_demo_bytes(4_650_112),
-        modulation_bytes=_DEMO_MODULATION_BYTES,
+        modulation_bytes=_DEMO_TEXT_MODULATION_BYTES,
         kept_bytes=_kept_bytes(324_736, _DEMO_ENCODER_KEPT_BYTES),
         example_prompts=(
             "a large red circle in the center on a blue background",

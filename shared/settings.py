@@ -161,6 +161,9 @@ class WorkerSettings(CoreSettings):
         ge=0,
         description="host memory for prompt embeddings; a prompt of FLUX.1 takes up to 4.2 MB",
     )
+    preview_interval_seconds: float = Field(
+        default=0.5, ge=0, description="shortest time between two previews of a running FLUX job; 0: none are made"
+    )
     warm_models: bool = Field(default=True, description="load the default generate and edit models at start")
     max_attempts: int = Field(
         default=3, ge=1, description="tries of a job whose error may go away; crashes are counted apart"

@@ -12,6 +12,7 @@ import structlog
 
 from shared.broker.app import make_ringing_celery
 from shared.broker.publish import Doorbell
+from shared.channel.previews import PreviewChannel
 from shared.channel.progress import ProgressChannel
 from shared.clock import Clock, utc_now
 from shared.db.claims import ClaimRepository
@@ -30,6 +31,7 @@ from worker.budgets import Budgets
 from worker.generators.interface import ImageGeneratorInterface
 from worker.gpu_lock import GpuLock
 from worker.presence import Presence
+from worker.previews import PreviewSender
 from worker.runner import Runner, RunnerLimits
 from worker.self_test import SelfTest
 from worker.shutdown import Shutdown
@@ -106,6 +108,7 @@ class GpuWorker:
             storage=storage,
             channel=ProgressChannel(self._settings.resolved_redis_url),
             limits=_limits(self._settings),
+            previews=_previews(self._settings),
             ring=doorbell.ring,
             shutdown=self._shutdown,
             on_storage_failed=partial(self_test.doubt, "storage"),
@@ -144,6 +147,11 @@ class GpuWorker:
                 generator.warm(model, report.precision_of(model))
             except ServiceError as error:  # jobs for it will say the same; other models may work
                 log.error("cannot warm a default model", action="warm_failed", model=model, error=error.message)
+
+
+def _previews(settings: WorkerSettings) -> PreviewSender | None:
+    interval = settings.preview_interval_seconds
+    return PreviewSender(PreviewChannel(settings.resolved_redis_url), interval) if interval > 0 else None
 
 
 def _limits(settings: WorkerSettings) -> RunnerLimits:

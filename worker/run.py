@@ -21,6 +21,7 @@ from shared.domain.status import Phase
 from shared.storage.base import MediaStorage
 from worker.budgets import RunWatch
 from worker.cancellation import StopReason, StopSignal
+from worker.generators.interface import PreviewSink
 from worker.pictures import store_picture
 from worker.saver import Saver
 
@@ -41,10 +42,12 @@ class JobRun:
         saver: Saver,
         signal: StopSignal,
         watch: RunWatch,
+        previews: PreviewSink | None = None,
     ) -> None:
         self.job = job
         self.claim = claim
         self.signal = signal
+        self.previews = previews
         self.warnings = list(job.warnings)
         self.enhancement: Enhancement | None = None
         """What an enhancer's leg made of the prompt."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent import futures
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -28,6 +28,7 @@ from worker.generators.interface import GenerationOptions, ImageGeneratorInterfa
 from worker.job_options import generation_options
 from worker.lease import LeaseKeeper
 from worker.outcomes import Outcomes, Ring
+from worker.previews import PreviewSender
 from worker.run import JobRun
 from worker.saver import Saver
 from worker.shutdown import Shutdown
@@ -63,6 +64,7 @@ class Runner:
         channel: ProgressChannel,
         limits: RunnerLimits,
         enhancer: EnhancerInterface | None = None,
+        previews: PreviewSender | None = None,
         ring: Ring = lambda *_: None,
         shutdown: Shutdown | None = None,
         on_storage_failed: Callable[[], None] = lambda: None,
@@ -72,6 +74,7 @@ class Runner:
         self._lane = lane
         self._generator = generator
         self._enhancer = enhancer
+        self._previews = previews
         self._claims = claims
         self._storage = storage
         self._channel = channel
@@ -124,6 +127,8 @@ class Runner:
     def close(self) -> None:
         """Wait until the last job is saved and published."""
         self._saver.close()
+        if self._previews is not None:
+            self._previews.close()
         self._leases.close()
         self._watchdog.close()
 
@@ -134,6 +139,7 @@ class Runner:
         alive.callback(self._channel.clear, job.id)
         alive.enter_context(self._leases.keep(claim, signal))
         watch = alive.enter_context(self._watchdog.watch(claim))
+        previews = None if self._previews is None else alive.enter_context(closing(self._previews.follow(claim)))
         return JobRun(
             job,
             claim,
@@ -143,12 +149,13 @@ class Runner:
             saver=self._saver,
             signal=signal,
             watch=RunWatch(self._watchdog, watch, self._limits.budgets, self._step_times, job),
+            previews=previews,
         )
 
     def _paint(self, run: JobRun) -> str | None:
         """Do the current leg, and wait for the job before to be saved."""
         run.on_phase(Phase.LOADING)
-        self._generator.expect(self._claims.next_residency(self._lane))
+        self._generator.expect(self._claims.next_job(self._lane))
         try:
             self._work(run)
         except DeviceLost as lost:

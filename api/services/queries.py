@@ -143,7 +143,12 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
 
 def _urls(job: Job) -> JobUrls:
     address = f"/api/jobs/{job.id}"
-    return JobUrls(self=address, cancel=f"{address}/cancel", grid=f"{address}/grid" if len(job.images) > 1 else None)
+    return JobUrls(
+        self=address,
+        cancel=f"{address}/cancel",
+        preview=None if job.is_terminal else f"{address}/preview",
+        grid=f"{address}/grid" if len(job.images) > 1 else None,
+    )
 
 
 def _read_leg(leg: Leg) -> LegRead:

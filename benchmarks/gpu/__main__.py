@@ -25,6 +25,7 @@ PARTS: Final = (
     "duty",
     "prompt_cache",
     "encode_overlap",
+    "preview",
     "cold_start",
 )
 """B3, B1 (in bfloat16, then in fp8) and whole images, B4, B14, B5, B6, then the rest: what is most in doubt first."""

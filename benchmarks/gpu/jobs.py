@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
 
 from benchmarks.gpu.family import Subject
 from shared.catalog import find_model
+from shared.domain.job import NextJob
 from shared.domain.params import JobKind
 from shared.domain.status import Phase
 from worker.generators.flux_local import FluxLocalGenerator
-from worker.generators.interface import SilentContext
+from worker.generators.interface import GenerationOptions, SilentContext
+from worker.generators.options import resolve_options
 
 PROMPT = "a red circle on a blue background"
 
@@ -61,3 +63,9 @@ def run(generator: FluxLocalGenerator, subject: Subject, model: str, prompt: str
     began = now()
     generator.generate(prompt, **options_for(subject, model, **changes))
     return now() - began
+
+
+def next_job(subject: Subject, model: str, prompt: str, **changes: Any) -> NextJob:
+    """Return what a worker would hear of such a job while the one before it runs."""
+    params = resolve_options(find_model(model), prompt, cast(GenerationOptions, options_for(subject, model, **changes)))
+    return NextJob(residency=model, params=params)

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.figures import Figures, Target
 from benchmarks.gpu.family import Subject, mix, pick_subject
-from benchmarks.gpu.jobs import now, run
+from benchmarks.gpu.jobs import next_job, now, run
 from benchmarks.report import emit, say
 from shared.catalog import find_model
 from shared.planner import GIB
@@ -54,7 +54,8 @@ def run_queue(subject: Subject, order: Sequence[str], **changes: Any) -> tuple[l
     before = dict(generator.store.residency.brought)
     began, ends = now(), []
     for index, model in enumerate(order):
-        generator.expect(order[index + 1] if index + 1 < len(order) else None)
+        following = order[index + 1] if index + 1 < len(order) else None
+        generator.expect(next_job(subject, following, f"picture {index + 1}", **changes) if following else None)
         run(generator, subject, model, prompt=f"picture {index}", **changes)
         ends.append(now())
     seconds = [end - start for start, end in zip([began, *ends], ends, strict=False)]

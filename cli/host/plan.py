@@ -7,10 +7,10 @@ import os
 import sys
 from typing import Final
 
-from shared.catalog import find_model
-from shared.domain.errors import RequestError
-from shared.domain.precision import Precision
-from shared.planner import GIB, Budget, GpuSpec, ResidencyPlan, Transfer, Wanted, best_precision, plan
+from shared.catalog import CATALOG, find_model
+from shared.domain.errors import RequestError, UnknownModel
+from shared.domain.precision import Precision, ResidencyKey
+from shared.planner import GIB, Budget, ResidencyPlan, Transfer, Wanted, best_precision, gpu_specs, plan
 from shared.planner.report import plan_report
 
 EXIT_DOES_NOT_FIT: Final = 1
@@ -27,20 +27,32 @@ def run_plan(
         link_bytes_per_second=round(link_gb_per_second * _GB),
     )
     try:
-        specs = [find_model(name) for name in models.split(",")]
-        by_model = {spec.model: GpuSpec.of(spec) for spec in specs}
-        wanted = Wanted(
-            models=tuple(by_model),
-            precision=best_precision(by_model, budget, tuple(by_model))
-            if precision == "auto"
-            else Precision(precision),
-        )
-        made = plan(by_model, budget, wanted)
+        users = gpu_specs(CATALOG.values())
+        names = tuple(dict.fromkeys(_user_name(name) for name in models.split(",")))
+        chosen = best_precision(users, budget, names) if precision == "auto" else Precision(precision)
+        made = plan(users, budget, Wanted(models=names, precision=chosen))
     except RequestError as error:
         print(json.dumps({"error": error.message}) if as_json else error.message, file=sys.stderr)
         return EXIT_DOES_NOT_FIT
     print(plan_report(made).model_dump_json() if as_json else to_text(made, budget))
     return 0
+
+
+def _user_name(name: str) -> str:
+    """Return a model of the catalog, ``model`` or ``model+adapter``, by the name the planner knows.
+
+    Raises:
+      UnknownModel: there is no such model, or no such adapter for it.
+    """
+    model, _, adapter = name.partition("+")
+    spec = find_model(model)
+    known = spec.capabilities.ip_adapter
+    if not adapter:
+        return spec.model
+    if known is None or known.name != adapter.strip():
+        there = f"it has {known.name}" if known else "it has none"
+        raise UnknownModel(f"There is no adapter {adapter!r} for {spec.model}; {there}.", field="model")
+    return f"{spec.model}+{known.name}"
 
 
 def host_memory_bytes() -> int:
@@ -54,7 +66,7 @@ def to_text(made: ResidencyPlan, budget: Budget) -> str:
     sizes = made.sizes
     lines = [
         f"{where}: {made.peak_bytes / GIB:.1f} of {made.usable_bytes / GIB:.1f} usable GiB at the worst moment",
-        f"  warm       {', '.join(key.model for key in made.warm)} ({sizes.denoisers / GIB:.1f} GiB)",
+        f"  warm       {', '.join(map(_name, made.warm))} ({(sizes.denoisers + sizes.adapters) / GIB:.1f} GiB)",
         f"  encoders   {sizes.encoders / GIB:.1f} GiB{'' if made.layout.encoders_resident else ', in turn'}"
         f"; VAE {sizes.vaes / GIB:.1f}; working memory {sizes.working / GIB:.1f}; tables {sizes.table / GIB:.1f}",
     ]
@@ -71,4 +83,8 @@ def _transfer_text(transfer: Transfer) -> str:
     waiting = "the ring" if transfer.key.precision is Precision.EXACT else "its files, quantized again first"
     source = "pinned memory" if transfer.pinned else waiting
     size, seconds = transfer.bytes / _GB, transfer.seconds
-    return f"{transfer.key.model}: {size:.1f} GB from {source}, about {seconds:.2f} s before overlap"
+    return f"{_name(transfer.key)}: {size:.1f} GB from {source}, about {seconds:.2f} s before overlap"
+
+
+def _name(key: ResidencyKey) -> str:
+    return f"{key.model}+{key.adapter}" if key.adapter else key.model

@@ -14,8 +14,10 @@ from sqlalchemy import Connection, Select, bindparam, func, select, update
 
 from shared.db.models import JobRow, UtcDateTime
 from shared.db.rows import claim_order, is_due
-from shared.domain.job import JobClass, Lane
+from shared.domain.job import JobClass, Lane, NextJob
+from shared.domain.params import PARAMS_ADAPTER
 from shared.domain.residency import QueueHead
+from shared.domain.route import Enhancement
 
 
 def pick_next(connection: Connection, lane: Lane, resident: Set[str], now: datetime) -> str | None:
@@ -35,10 +37,14 @@ def pick_next(connection: Connection, lane: Lane, resident: Set[str], now: datet
     return chosen
 
 
-def peek(connection: Connection, lane: Lane, now: datetime) -> str | None:
-    """Return what the oldest job that may run needs on the card: very likely the next one's residency key."""
-    head = _head(connection, lane, now)
-    return None if head is None else head.residency
+def peek(connection: Connection, lane: Lane, now: datetime) -> NextJob | None:
+    """Return the oldest job that may run: very likely the next one."""
+    row = connection.execute(_NEXT, {"lane": lane, "now": now}).one_or_none()
+    if row is None:
+        return None
+    params = PARAMS_ADAPTER.validate_python(row.params)
+    rewritten = Enhancement.model_validate(row.enhancement).prompt if row.enhancement else None
+    return NextJob(residency=row.residency, params=params.model_copy(update={"prompt": rewritten or params.prompt}))
 
 
 def _head(connection: Connection, lane: Lane, now: datetime) -> QueueHead | None:
@@ -84,6 +90,12 @@ def _make_oldest_of_key() -> Select[str, datetime]:
 # Built once: SQLAlchemy takes longer to build these statements than SQLite to run them.
 _HEAD: Final = (
     select(JobRow.id, JobRow.job_class, JobRow.priority, JobRow.residency, JobRow.bypasses, JobRow.first_bypassed_at)
+    .where(is_due(bindparam("lane"), bindparam("now")))
+    .order_by(*claim_order())
+    .limit(1)
+)
+_NEXT: Final = (
+    select(JobRow.residency, JobRow.params, JobRow.enhancement)
     .where(is_due(bindparam("lane"), bindparam("now")))
     .order_by(*claim_order())
     .limit(1)

@@ -37,7 +37,7 @@ from shared.db.models import AttemptRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
 from shared.domain.acceleration import Acceleration
 from shared.domain.errors import WorkerCrashed
-from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, Timings
+from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, NextJob, Timings
 from shared.domain.route import Enhancement, Route, divert_warning
 from shared.domain.status import Edge, JobStatus, Phase
 
@@ -205,8 +205,8 @@ class ClaimRepository:
         with self._database.read() as connection:
             return connection.scalars(last).all() == [Edge.RESCUE] * CRASHES_IN_A_ROW
 
-    def next_residency(self, lane: Lane) -> str | None:
-        """Return the residency key that the lane's next job probably has, for a worker that can bring it early."""
+    def next_job(self, lane: Lane) -> NextJob | None:
+        """Return what the lane's next job probably is, for a worker that can get ready for it."""
         with self._database.read() as connection:
             return peek(connection, lane, self._clock())
 

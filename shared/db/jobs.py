@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, insert, or_, select, update
 
+from shared.catalog import find_model
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
 from shared.db.mapping import route_values, to_image
@@ -16,7 +17,7 @@ from shared.db.models import IdempotencyRow, ImageRow, InputRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, load_jobs
 from shared.domain.errors import CapacityError, IdempotencyConflict
 from shared.domain.job import IdempotencyKey, Job, JobImage, JobInput, NewJob
-from shared.domain.params import JobKind
+from shared.domain.params import InputRole, JobKind
 from shared.domain.residency import residency_key
 from shared.domain.status import TERMINAL_STATUSES, JobStatus
 
@@ -192,7 +193,7 @@ class JobRepository:
             "deadline": job.schedule.deadline,
             "held": False,
             "model": job.model,
-            "residency": residency_key(job.model, job.params.precision),
+            "residency": residency_key(job.model, job.params.precision, _adapter_of(job)),
             "bypasses": 0,
             "generator": job.generator,
             "enhancement": job.enhancement.model_dump(mode="json") if job.enhancement else None,
@@ -244,6 +245,14 @@ def _make_positions() -> Select[Any]:
     place = func.row_number().over(partition_by=JobRow.lane, order_by=claim_order())
     waiting = select(JobRow.id, (place - 1).label("ahead")).where(JobRow.status == JobStatus.QUEUED).subquery()
     return select(waiting.c.id, waiting.c.ahead).where(waiting.c.id.in_(bindparam("job_ids", expanding=True)))
+
+
+def _adapter_of(job: NewJob) -> str | None:
+    """Return the name of the adapter through which a job follows its reference picture, if it has one."""
+    if all(item.role is not InputRole.REFERENCE for item in job.inputs):
+        return None
+    adapter = find_model(job.model).capabilities.ip_adapter
+    return None if adapter is None else adapter.name
 
 
 # Built once: SQLAlchemy takes longer to build the statements of a submit than SQLite to run them.

@@ -206,6 +206,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NextJob:
+    """What the next job of a lane very likely is: a hint, never the truth."""
+
+    residency: str
+    params: JobParams
+    """With the prompt that its generator will get."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """A running job's position, short-lived and never the truth. ``value`` goes from 0 to 1."""
 

@@ -88,7 +88,8 @@ class PipelineSpec:
     component_bytes: Mapping[str, int] = field(default_factory=dict)
     """Weights of each part in bytes at 16 bits per weight."""
     modulation_bytes: int = 0
-    """The part of the transformer that acts on one token only (adaLN); a table of its outputs can replace it."""
+    """The part of the transformer that acts on one token only: adaLN and the embedding it reads. A table of its
+    outputs can replace it."""
     kept_bytes: Mapping[str, int] = field(default_factory=dict)
     """Of ``component_bytes``, what keeps its bits at every precision: what is in no list of layers, norms, biases.
     Empty for a model that runs in ``exact`` only."""

@@ -5,7 +5,7 @@ from shared.planner.host import Transfer, leaving
 from shared.planner.layout import Layout, Shape
 from shared.planner.residency import DoesNotFit, ResidencyPlan, Wanted, best_precision, plan
 from shared.planner.sizes import GIB
-from shared.planner.specs import GpuSpec
+from shared.planner.specs import GpuSpec, gpu_specs
 
 __all__ = [
     "GIB",
@@ -20,6 +20,7 @@ __all__ = [
     "Transfer",
     "Wanted",
     "best_precision",
+    "gpu_specs",
     "leaving",
     "plan",
 ]

@@ -51,13 +51,17 @@ def leaving(
 
 def master_bytes(keys: Iterable[ResidencyKey], by_key: Mapping[ResidencyKey, GpuSpec], *, bits: int = 16) -> int:
     """Return the bytes that the masters of these models take in host memory, shared parts counted once."""
-    shared: dict[tuple[str, Precision], int] = {}
-    own = 0
-    for key in keys:
-        spec = by_key[key]
-        own += spec.own_bytes(key.precision, table=False, bits=bits)
-        shared[spec.group, key.precision] = spec.encoder_bytes(key.precision, bits=bits) + spec.vae_bytes * bits // 16
-    return own + sum(shared.values())
+    keys = list(keys)
+    specs = [(by_key[key], key.precision) for key in keys]
+    denoisers = {(spec.model, p): spec.own_bytes(p, table=False, bits=bits) for spec, p in specs}
+    encoders = {(spec.group, p): spec.encoder_bytes(p, bits=bits) for spec, p in specs}
+    plain = (
+        {(spec.group, p): spec.vae_bytes for spec, p in specs},
+        {(key.model, key.adapter): by_key[key].adapter_bytes for key in keys},
+        {spec.image_encoder: spec.image_encoder_bytes for spec, _ in specs},
+    )
+    never_quantized = sum(sum(part.values()) for part in plain) * bits // 16
+    return sum(denoisers.values()) + sum(encoders.values()) + never_quantized
 
 
 def transfer_of(key: ResidencyKey, size: int, budget: Budget, pinned: bool) -> Transfer:

@@ -55,7 +55,9 @@ class Sizes:
     """Bytes of one layout with certain models; a card must hold the larger of the two moments."""
 
     denoisers: int
+    adapters: int
     encoders: int
+    """Those of words, and those of the pictures that adapters follow."""
     vaes: int
     table: int
     working: int
@@ -64,10 +66,10 @@ class Sizes:
 
     def peak(self, *, encoders_resident: bool) -> int:
         """Return the bytes at the worst moment."""
-        beside = self.denoisers + self.vaes + self.table + self.working
+        beside = self.denoisers + self.adapters + self.vaes + self.table + self.working
         if encoders_resident:
             return beside + self.encoders + max(0, self.encoding - self.working)
-        return max(beside, self.encoders + self.vaes + self.encoding)
+        return max(beside, self.encoders + self.adapters + self.vaes + self.encoding)
 
 
 def sizes_of(
@@ -80,11 +82,17 @@ def sizes_of(
     warm = keys[: layout.warm]
     bits, widening = budget.bits, budget.bits // 16
     table = layout.modulation_table
+    denoisers = {
+        (key.model, key.precision): specs[key].own_bytes(key.precision, table=table, bits=bits) for key in warm
+    }
+    adapters = {(key.model, key.adapter): specs[key].adapter_bytes for key in warm}
     encoders = {(specs[key].group, key.precision): specs[key].encoder_bytes(key.precision, bits=bits) for key in warm}
+    image_encoders = {specs[key].image_encoder: specs[key].image_encoder_bytes for key in warm}
     vaes = {specs[key].group: specs[key].vae_bytes for key in warm}
     return Sizes(
-        denoisers=sum(specs[key].own_bytes(key.precision, table=table, bits=bits) for key in warm),
-        encoders=sum(encoders.values()),
+        denoisers=sum(denoisers.values()),
+        adapters=widening * sum(adapters.values()),
+        encoders=sum(encoders.values()) + widening * sum(image_encoders.values()),
         vaes=widening * sum(vaes.values()),
         table=max(specs[key].table_bytes() for key in warm) if table else 0,
         # Of all that are wanted, so that the memory for a job does not depend on how many are warm.

@@ -86,7 +86,7 @@ def plan(specs: Mapping[str, GpuSpec], budget: Budget, wanted: Wanted) -> Reside
     keep = tuple(key for key in wanted.resident if key in warm)
     pinned = frozenset() if budget.is_cpu else pinned_masters(order, by_key, budget)
     transfers = tuple(
-        transfer_of(key, by_key[key].own_bytes(key.precision, table=layout.modulation_table), budget, key in pinned)
+        transfer_of(key, _own_bytes(key, by_key[key], layout), budget, key in pinned)
         for key in asked
         if key not in warm and not budget.is_cpu
     )
@@ -158,6 +158,10 @@ def _remedy(precision: Precision, spec: GpuSpec) -> str:
 def _turn(key: ResidencyKey, sizes: Sizes, budget: Budget, pinned: Collection[ResidencyKey]) -> Transfer:
     """Return the cost of a new prompt: the encoders come in, and the model comes back after them."""
     return transfer_of(key, sizes.encoders + sizes.denoisers, budget, key in pinned)
+
+
+def _own_bytes(key: ResidencyKey, spec: GpuSpec, layout: Layout) -> int:
+    return spec.own_bytes(key.precision, table=layout.modulation_table) + spec.adapter_bytes
 
 
 def _keys(models: Iterable[str], precision: Precision) -> list[ResidencyKey]:

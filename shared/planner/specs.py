@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from shared.domain.adapter import IPAdapterSpec
 from shared.domain.model import PipelineSpec
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision
@@ -33,7 +35,10 @@ class GpuSpec:
     text_tokens: int
     """Length of a prompt, padding included."""
     adapter_bytes: int = 0
-    """Never quantized."""
+    """An image-prompt adapter beside the denoiser; never quantized."""
+    image_encoder: str = ""
+    """What the adapter looks at pictures with; those of one name are the same."""
+    image_encoder_bytes: int = 0
     attends_to_source: bool = False
     """Whether each step also reads a picture's tokens (Kontext)."""
 
@@ -56,17 +61,23 @@ class GpuSpec:
             attends_to_source=spec.kind is JobKind.EDIT,
         )
 
-    def with_adapter(self, adapter_bytes: int) -> Self:
+    def with_adapter(self, adapter: IPAdapterSpec) -> Self:
         """Return the same model with an adapter beside its weights."""
-        return replace(self, adapter_bytes=adapter_bytes)
+        sizes = adapter.component_bytes
+        return replace(
+            self,
+            adapter_bytes=sizes["ip_adapter"],
+            image_encoder=f"{adapter.image_encoder_repo_id}/{adapter.image_encoder_folder}",
+            image_encoder_bytes=sizes["image_encoder"],
+        )
 
     def own_bytes(self, precision: Precision, *, table: bool, bits: int = 16) -> int:
-        """Return what only this model needs on the device; with ``table``, without its modulation layers.
+        """Return the denoiser on the device; with ``table``, without its modulation layers.
 
         ``bits`` are those of a weight that is not quantized: 32 on a CPU.
         """
         weights = self.denoiser_bytes - (self.modulation_bytes if table else 0)
-        return weight_bytes(weights, self.denoiser_kept_bytes, precision, bits=bits) + self.adapter_bytes * bits // 16
+        return weight_bytes(weights, self.denoiser_kept_bytes, precision, bits=bits)
 
     def table_bytes(self) -> int:
         """Return what the modulation table takes instead."""
@@ -80,3 +91,13 @@ class GpuSpec:
         """Return the text encoders of the group; the small one is never quantized."""
         large = weight_bytes(self.large_encoder_bytes, self.large_encoder_kept_bytes, precision, bits=bits)
         return large + self.small_encoder_bytes * bits // 16
+
+
+def gpu_specs(models: Iterable[PipelineSpec]) -> dict[str, GpuSpec]:
+    """Return every user of the card, by the name of its residency key: ``model``, or ``model+adapter``."""
+    users = {}
+    for spec in models:
+        users[spec.model] = GpuSpec.of(spec)
+        if adapter := spec.capabilities.ip_adapter:
+            users[f"{spec.model}+{adapter.adapter}"] = users[spec.model].with_adapter(adapter)
+    return users

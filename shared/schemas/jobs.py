@@ -89,6 +89,8 @@ class JobUrls(BaseModel):
 
     self: str
     cancel: str
+    preview: str | None
+    """A small picture of what is being made; unset once the job has ended."""
     grid: str | None
 
 
@@ -177,6 +179,7 @@ _JOB_EXAMPLE: Final[dict[str, Any]] = {
     "urls": {
         "self": "/api/jobs/job_01K0A1B2C3D4E5F6G7H8J9KMNP",
         "cancel": "/api/jobs/job_01K0A1B2C3D4E5F6G7H8J9KMNP/cancel",
+        "preview": None,
         "grid": "/api/jobs/job_01K0A1B2C3D4E5F6G7H8J9KMNP/grid",
     },
 }

@@ -25,12 +25,11 @@ SHAPE = Shape(SIDE * SIDE, SIDE * SIDE)
 WORKING = max(working_bytes(SIDE * SIDE, 24, reference_pixels=SIDE * SIDE), encode_bytes(24))
 
 
-def card(weights_bytes, working=WORKING, dtype=torch.bfloat16):
+def card(weights_bytes, working=WORKING, dtype=torch.bfloat16, kind="cpu"):
     """A device of the size that leaves ``weights_bytes`` for weights; 16 bits per weight, as on a card."""
     usable = weights_bytes + working
     total = round((usable + 2**29) / 0.98) + 1
-    cpu = pick_device("cpu")
-    return dataclasses.replace(cpu, dtype=dtype, total_bytes=total, description="a small card")
+    return dataclasses.replace(pick_device(kind), dtype=dtype, total_bytes=total, description="a small card")
 
 
 def store_on(device):

@@ -15,6 +15,12 @@ def bytes_of(module, part=""):
     return 2 * sum(weight.numel() for name, weight in module.named_parameters() if part in name)
 
 
+def modulation_bytes(transformer):
+    """Of all that acts on one token: the embedding of step, guidance and prompt, and the layers it is for."""
+    layers = [part for name, part in transformer.named_modules() if name.endswith("linear") and "norm" in name]
+    return sum(map(bytes_of, (transformer.time_text_embed, *layers)))
+
+
 @pytest.mark.parametrize(
     ("model", "config"),
     [
@@ -30,9 +36,7 @@ def test_a_real_transformer_has_the_bytes_that_the_catalog_states(model, config)
         transformer = FluxTransformer2DModel(**config)
     # Then weights, and those of the modulation layers among them, are as stated
     assert bytes_of(transformer) == CATALOG[model].component_bytes["transformer"]
-    modulation = sum(bytes_of(module) for name, module in transformer.named_modules() if name.endswith("linear")
-                     and "norm" in name)  # fmt: skip
-    assert modulation == CATALOG[model].modulation_bytes
+    assert modulation_bytes(transformer) == CATALOG[model].modulation_bytes
 
 
 def test_the_shared_parts_have_the_bytes_that_the_catalog_states():
@@ -66,3 +70,4 @@ def test_the_demo_family_has_the_bytes_that_the_catalog_states(model):
     # Then each of its networks is as large as stated
     stated = CATALOG[model].component_bytes
     assert {name: bytes_of(getattr(pipeline, name)) for name in stated} == stated
+    assert modulation_bytes(pipeline.transformer) == CATALOG[model].modulation_bytes

@@ -11,7 +11,9 @@ from shared.planner.sizes import encode_bytes, working_bytes
 from tests.contract.small_card import OPTIONS, SHAPE, SIDE, card, shared_bytes, store_on
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.generators.interface import SilentContext
+from worker.pipelines.device import SideStream, pick_device
 from worker.pipelines.modulation import ModulationTable, modulation_blocks
+from worker.pipelines.tables import ModulationTables
 
 MODELS = ("demo", "demo-kontext", "demo-fill")
 
@@ -30,8 +32,13 @@ def store():
 
 
 def table_for(loaded):
-    layers = [block.layer for block in modulation_blocks(loaded.pipeline.transformer)]
-    return ModulationTable(loaded.pipeline, lambda: iter(layers))
+    transformer = loaded.pipeline.transformer
+    layers = [block.layer for block in modulation_blocks(transformer)]
+    tables = ModulationTables(SideStream(pick_device("cpu")))
+    return ModulationTable(
+        loaded.pipeline,
+        lambda conditioning: tables.get("x", transformer, conditioning, lambda: (layer for layer in layers)),
+    )
 
 
 def latents_of(loaded, steps=5, guidance=2.5, seed=3):

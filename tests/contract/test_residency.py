@@ -8,8 +8,10 @@ import torch
 
 from shared.catalog import CATALOG
 from shared.domain.errors import CapabilityError, OutOfMemory
+from shared.domain.job import NextJob
 from shared.domain.precision import ResidencyKey
 from shared.planner.sizes import working_bytes
+from tests.builders import params
 from tests.contract.small_card import OPTIONS, ROOM_FOR_ALL, ROOM_FOR_ONE, SHAPE, SIDE, TRANSFORMER, card, store_on
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.pipelines.cuda_memory import CHUNK_BYTES, PackedChunks
@@ -172,7 +174,7 @@ class TestMixedQueue:
             generator.expect(None)
             paint(generator, model)
         store.residency.evict(["demo-fill", "demo-fill/modulation"])
-        generator.expect("demo-fill")
+        generator.expect(NextJob(residency="demo-fill", params=params(kind="fill")))
         # When a job of another model runs
         assert np.array_equal(paint(generator, "demo"), reference["demo"])
         # Then the next one's weights are there before its job
@@ -182,7 +184,7 @@ class TestMixedQueue:
         store = store_on(card(ROOM_FOR_ONE))
         generator = FluxLocalGenerator(store)
         for model in ("demo-fill", "demo"):
-            generator.expect("demo-fill")
+            generator.expect(NextJob(residency="demo-fill", params=params(kind="fill")))
             paint(generator, model)
         assert generator.resident() == {"demo"}
 

@@ -103,7 +103,12 @@ def test_the_answer_has_every_field_of_a_job(server: Server):
         "cancel_requested": False,
         "started_at": None,
         "finished_at": None,
-        "urls": {"self": f"/api/jobs/{body['id']}", "cancel": f"/api/jobs/{body['id']}/cancel", "grid": None},
+        "urls": {
+            "self": f"/api/jobs/{body['id']}",
+            "cancel": f"/api/jobs/{body['id']}/cancel",
+            "preview": f"/api/jobs/{body['id']}/preview",
+            "grid": None,
+        },
     }
 
 

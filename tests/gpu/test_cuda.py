@@ -1,15 +1,20 @@
 """The same path on a card; skipped, with a reason, where torch sees none."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import torch
 
 from shared.catalog import CATALOG
+from shared.domain.job import NextJob
 from shared.domain.report import SpeedReport
-from tests.contract.small_card import ROOM_FOR_ONE, card
+from tests.contract.small_card import OPTIONS as SMALL
+from tests.contract.small_card import ROOM_FOR_ONE, card, shared_bytes, store_on
 from worker.generators.flux_local import FluxLocalGenerator
+from worker.generators.interface import SilentContext
+from worker.generators.options import resolve_options
 from worker.pipelines.attention import choose_attention
 from worker.pipelines.device import pick_device
 from worker.pipelines.speed import Speed, choose_compile
@@ -18,6 +23,7 @@ from worker.pipelines.weights import Weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
+MODELS = ("demo", "demo-kontext", "demo-fill")
 OPTIONS = {"model": "demo", "width": 128, "height": 128, "seed": 7}
 
 
@@ -42,6 +48,42 @@ def test_switching_between_pipelines_changes_no_picture(generator):
     generator.generate("make it green", **{**OPTIONS, "model": "demo-kontext"}, image=before)
     after = generator.generate("a red circle", **OPTIONS)[0]
     assert np.array_equal(np.asarray(before), np.asarray(after))
+
+
+def test_the_next_job_s_table_is_made_beside_the_running_one_and_no_bit_differs():
+    # Given a card that needs modulation tables, and one that has room for everything
+    largest = max(CATALOG[model].component_bytes["transformer"] for model in MODELS)
+    tight = FluxLocalGenerator(store_on(card(shared_bytes() + largest - 200_000, kind="cuda")))
+    roomy = FluxLocalGenerator(store_on(card(10**9, kind="cuda")))
+    jobs = [{"model": model, **SMALL[model], "num_inference_steps": 4} for model in MODELS]
+    for options in jobs:
+        tight.generate("warm", **options)
+    before = tight.store.tables.prepared
+    # When each job hears of the next one, then its picture is the same as with all layers in place
+    for options, following in itertools.pairwise([*jobs, *jobs]):
+        params = resolve_options(CATALOG[following["model"]], "a red circle", following)
+        tight.expect(NextJob(residency=following["model"], params=params))
+        made, plain = (generator.generate("a red circle", **options)[0] for generator in (tight, roomy))
+        assert np.array_equal(np.asarray(made), np.asarray(plain))
+    assert tight.store.tables.prepared - before >= len(jobs) - 1
+
+
+def test_previews_are_copied_beside_the_next_step_and_change_no_bit(generator):
+    class Watched(SilentContext):
+        def __init__(self):
+            self.previews, self.renders = self, []
+
+        def is_due(self):
+            return True
+
+        def offer(self, render):
+            self.renders.append(render)
+
+    watched = Watched()
+    plain = generator.generate("a red circle", **OPTIONS)[0]
+    seen = generator.generate("a red circle", context=watched, **OPTIONS)[0]
+    assert np.array_equal(np.asarray(plain), np.asarray(seen))
+    assert [render().size for render in watched.renders] == [(16, 16)] * len(watched.renders) != []
 
 
 def test_compiled_blocks_wait_for_weights_that_are_on_their_way():

@@ -3,10 +3,12 @@
 import io
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.stack import wait_for
 from worker.demo import checker
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "images"
@@ -60,3 +62,26 @@ def test_a_fill_paints_what_is_asked_inside_the_mask_only(client):
     assert np.array_equal(before[outside], after[outside])
     reading = checker.read(after)
     assert (reading.colour, reading.background) == ("yellow", "blue")
+
+
+def test_a_preview_of_a_running_job_has_the_colours_of_its_picture(stack, client):
+    # Given a job of many steps
+    prompt = "a large red circle in the center on a blue background"
+    job = client.generate(prompt, seed=1, num_inference_steps=50)
+    previews: list[bytes] = []
+
+    # When its preview is asked for again and again until it has ended
+    def ended() -> bool:
+        answer = httpx2.get(f"{stack.url}{job.urls.preview}")
+        previews.extend([answer.content] if answer.status_code == 200 else [])
+        return answer.status_code == 404
+
+    wait_for(ended, "the job ends", seconds=90)
+    done = client.job(job.id)
+    # Then previews came, and the last one shows in small what the picture shows
+    final = checker.read(pixels(client.download(done.images[0])))
+    small = Image.open(io.BytesIO(previews[-1]))
+    assert (small.format, small.size) == ("WEBP", (32, 32))
+    shown = checker.read(np.asarray(small.convert("RGB").resize((256, 256))))
+    assert (shown.colour, shown.background) == (final.colour, final.background) == ("red", "blue")
+    assert done.urls.preview is None

@@ -10,9 +10,11 @@ from sqlalchemy import delete, insert, select
 
 from shared.db.claim_order import _HEAD, _OLDEST_OF_KEY
 from shared.db.models import JobRow
-from shared.domain.job import JobClass, Lane
+from shared.domain.job import JobClass, JobInput, Lane
+from shared.domain.params import InputRole
 from shared.domain.residency import MAX_BYPASSED_FOR, MAX_BYPASSES
-from tests.builders import new_job
+from shared.domain.route import Enhancement
+from tests.builders import new_job, params
 
 LEASE = timedelta(seconds=30)
 MODELS = ("red", "green", "blue")
@@ -179,3 +181,26 @@ class TestIndex:
         steps = [row.detail for row in plan]
         assert any(f"USING INDEX {index}" in step for step in steps), steps
         assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+def test_a_job_that_follows_a_picture_needs_its_adapter_too(jobs, claims):
+    # Given a job by words, and one that follows a reference picture
+    reference = JobInput(role=InputRole.REFERENCE, path="inputs/x", width=8, height=8, size_bytes=1, sha256="0" * 64)
+    jobs.add(new_job(model="dev"), 10)
+    keys = [claims.next_job(Lane.GPU).residency]
+    claims.claim(Lane.GPU, "w1", LEASE)
+    jobs.add(new_job(model="dev", inputs=(reference,)), 10)
+    keys.append(claims.next_job(Lane.GPU).residency)
+    # Then the second one's residency key says so
+    assert keys == ["dev", "dev+flux-ip-adapter"]
+
+
+def test_the_next_job_is_told_with_the_words_its_generator_will_get(jobs, claims):
+    # Given an empty queue, and then a job whose prompt was enriched
+    assert claims.next_job(Lane.GPU) is None
+    enhancement = Enhancement(by="a model", prompt="a very red circle")
+    jobs.add(new_job(enhancement=enhancement, params=params(num_inference_steps=9)), 10)
+    # Then what is told of it has the steps and the new words
+    following = claims.next_job(Lane.GPU)
+    assert (following.residency, following.params.prompt) == ("demo", "a very red circle")
+    assert following.params.num_inference_steps == 9

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from shared.adapters import FLUX_IP_ADAPTER
 
 
 def run(*arguments):
@@ -18,7 +19,7 @@ def test_it_says_what_is_warm_what_moves_what_it_costs_and_why():
     # Then every part of the plan is there, and that nothing was measured
     assert result.exit_code == 0
     assert "warm       schnell (16.1 GiB)" in result.output
-    assert "moves      kontext: 17.3 GB from pinned memory, about 0.69 s before overlap" in result.output
+    assert "moves      kontext: 17.2 GB from pinned memory, about 0.69 s before overlap" in result.output
     assert "not measured" in result.output
     assert "why        exact: the weights as published; 1 of 3 models fit at once; a table per job" in result.output
 
@@ -67,3 +68,22 @@ def test_no_card_is_a_plan_too():
     result = run("--gpu-gib", "0", "--models", "demo")
     assert result.exit_code == 0
     assert "host memory" in result.output
+
+
+def test_an_adapter_is_planned_for_with_its_model():
+    # When a model is asked about, alone and with the adapter that follows pictures
+    plain, adapted = (
+        json.loads(run("--gpu-gib", "80", "--models", models, "--json").output)
+        for models in ("dev", "dev+flux-ip-adapter")
+    )
+    # Then the plan names it and has room for it and for what it looks with
+    assert adapted["warm"] == ["dev+flux-ip-adapter"]
+    assert adapted["peak_bytes"] - plain["peak_bytes"] == sum(FLUX_IP_ADAPTER.component_bytes.values())
+    assert "warm       dev+flux-ip-adapter" in run("--gpu-gib", "80", "--models", "dev+flux-ip-adapter").output
+
+
+@pytest.mark.parametrize("models", ["schnell+flux-ip-adapter", "dev+ip-adapter-sd15"])
+def test_an_adapter_of_another_model_is_refused(models):
+    result = run("--gpu-gib", "80", "--models", models)
+    assert result.exit_code == 1
+    assert "There is no adapter" in result.stderr

@@ -46,6 +46,7 @@ class Climb:
                     raise
                 message = f"{self._device.description} ran out of memory: {error}".splitlines()[0]
             # Outside the except block, so that the traceback no longer holds the tensors.
+            self.placement.forget_tables()
             free_cached_memory(self._device)
             rung = self._ladder.above(self._job, self._rung)
             if rung is None:

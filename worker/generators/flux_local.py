@@ -10,6 +10,7 @@ from PIL import Image
 from shared.catalog import find_model
 from shared.domain.capabilities import fit_size
 from shared.domain.errors import CapabilityError, MediaError
+from shared.domain.job import NextJob
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
 from shared.domain.precision import Precision
@@ -25,7 +26,7 @@ from worker.generators.painter import Painter
 from worker.pipelines.ladder import Ladder
 from worker.pipelines.loader import LoadedPipeline, Pipeline
 from worker.pipelines.placement import Placement, Unmanaged
-from worker.pipelines.prompt_cache import PromptEmbeds, PromptKey
+from worker.pipelines.prompt_cache import PromptEmbeds, prompt_key
 from worker.pipelines.store import PipelineStore
 
 _MASK_THRESHOLD: Final = 128
@@ -44,9 +45,9 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         """What jobs had to give up for want of memory."""
         return self._painter.ladder
 
-    def expect(self, residency: str | None) -> None:
-        """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
-        self._painter.expected = residency
+    def expect(self, next_job: NextJob | None) -> None:
+        """Remember what to get ready for; see ``ImageGeneratorInterface.expect``."""
+        self._painter.expected = next_job
 
     def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:
         """Load a model and put it on the device, its code compiled; see ``ImageGeneratorInterface.warm``."""
@@ -102,7 +103,7 @@ class FluxCalls:
                 )
             return PromptEmbeds(prompt_embeds, pooled)
 
-        key = PromptKey(loaded.encoders, length, params.prompt)
+        key = prompt_key(loaded, params.prompt)
         embeds = self._store.prompts.get(key, device, encode)
         return {"prompt_embeds": embeds.prompt_embeds, "pooled_prompt_embeds": embeds.pooled_prompt_embeds}
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Final, Protocol, TypedDict, Unpack, cast
 
 from PIL import Image
 
 from shared.domain.acceleration import Acceleration, StepCache
+from shared.domain.job import NextJob
 from shared.domain.precision import Precision
 from shared.domain.prompt_config import PromptConfig
 from shared.domain.status import Phase
@@ -47,8 +49,22 @@ PICTURES: Final = ("image", "mask", "reference")
 """Options that are pictures; the others, but for ``model``, are parameters of the job."""
 
 
+class PreviewSink(Protocol):
+    """Takes pictures of the work in progress; whatever becomes of them never harms the work."""
+
+    def is_due(self) -> bool:
+        """Whether one is wanted now."""
+
+    def offer(self, render: Callable[[], Image.Image]) -> None:
+        """Show what ``render`` returns, an RGB picture; it is called once, in another thread."""
+
+
 class GenerationContext(Protocol):
     """How a generator talks to the job it works for. Any method may raise ``JobInterrupted``."""
+
+    @property
+    def previews(self) -> PreviewSink | None:
+        """Where pictures of the work in progress go; ``None`` where nobody wants them."""
 
     def on_phase(self, phase: Phase) -> None:
         """A new part of the work begins; ``Phase.SAVING`` is not the generator's to report."""
@@ -77,6 +93,8 @@ class GenerationContext(Protocol):
 
 class SilentContext:
     """A context for callers without a job: nothing is reported, nothing is cancelled."""
+
+    previews: PreviewSink | None = None
 
     def on_phase(self, phase: Phase) -> None:
         """Ignore."""
@@ -150,8 +168,8 @@ class ImageGeneratorInterface(ABC):
         """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
         return frozenset()
 
-    def expect(self, residency: str | None) -> None:  # noqa: B027  # nobody has to implement a hint
-        """Hear what the next job probably needs: whoever can brings it while the current one computes.
+    def expect(self, next_job: NextJob | None) -> None:  # noqa: B027  # nobody has to implement a hint
+        """Hear what the next job probably is: whoever can gets ready for it while the current one computes.
 
         A hint, called before ``generate``; nothing has to come of it.
         """

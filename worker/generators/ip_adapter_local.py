@@ -8,6 +8,7 @@ from PIL import Image
 
 from shared.catalog import find_model
 from shared.domain.errors import CapabilityError
+from shared.domain.job import NextJob
 from shared.domain.params import GenerateParams
 from shared.domain.precision import Precision
 from worker.generators.interface import GenerationContext, GenerationOptions, ImageGeneratorInterface
@@ -27,9 +28,9 @@ class IPAdapterLocalAdapter(ImageGeneratorInterface):
         """Load a model with its adapter; see ``ImageGeneratorInterface.warm``."""
         self._runner.warm(find_model(model), precision)
 
-    def expect(self, residency: str | None) -> None:
-        """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
-        self._runner.painter.expected = residency
+    def expect(self, next_job: NextJob | None) -> None:
+        """Remember what to get ready for; see ``ImageGeneratorInterface.expect``."""
+        self._runner.painter.expected = next_job
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""

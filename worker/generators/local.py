@@ -7,6 +7,7 @@ from typing import Unpack
 from PIL import Image
 
 from shared.catalog import find_model
+from shared.domain.job import NextJob
 from shared.domain.model import ModelFamily
 from shared.domain.precision import Precision
 from worker.generators.flux_local import FluxLocalGenerator
@@ -26,10 +27,10 @@ class LocalGenerator(ImageGeneratorInterface):
         """Put a model on the device for jobs by words alone; see ``ImageGeneratorInterface.warm``."""
         self._flux.warm(model, precision)
 
-    def expect(self, residency: str | None) -> None:
-        """Remember what to bring early; see ``ImageGeneratorInterface.expect``."""
-        self._flux.expect(residency)
-        self._consistent.expect(residency)
+    def expect(self, next_job: NextJob | None) -> None:
+        """Remember what to get ready for; see ``ImageGeneratorInterface.expect``."""
+        self._flux.expect(next_job)
+        self._consistent.expect(next_job)
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""

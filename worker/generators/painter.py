@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
 
+from shared.domain.job import NextJob
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind
 from shared.domain.precision import ResidencyKey
 from shared.domain.status import Phase
 from shared.planner import Shape
+from worker.generators.ahead import Ahead
 from worker.generators.climb import Climb
 from worker.generators.interface import GenerationContext
 from worker.pipelines.assemble import starting_from_picture
@@ -23,6 +25,7 @@ from worker.pipelines.device import StepPacer, device_loss
 from worker.pipelines.ladder import JobShape, Ladder
 from worker.pipelines.loader import LoadedPipeline, Pipeline, denoiser_of
 from worker.pipelines.placement import Placement, Unmanaged
+from worker.pipelines.preview import Previewer
 from worker.pipelines.step_cache import accelerations_of, step_cache
 from worker.pipelines.store import PipelineStore
 
@@ -52,8 +55,8 @@ class Painter:
     def __init__(self, store: PipelineStore) -> None:
         self.store = store
         self.ladder = Ladder()
-        self.expected: str | None = None
-        """What the next job probably needs; it is brought early where there is room."""
+        self.expected: NextJob | None = None
+        """What the next job probably is; what it needs is brought or made early where there is room."""
 
     def paint(
         self,
@@ -74,13 +77,14 @@ class Painter:
         with device_loss():
             loaded = self.store.load(spec, params.precision)
             try:
-                placement = self.store.place(loaded, shape)
+                placement = self.store.place(loaded, shape, adapter)
                 job = JobShape(ResidencyKey(spec.model, params.precision, adapter), shape)
                 climb = Climb(self.ladder, job, placement, context, self.store.device)
                 starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
                 runs = starting_from_picture(loaded) if starts_from_picture else loaded
-                with (guide or _unguided)(runs, params) as (guided, look):
-                    return self._run(calls, climb, guided, params, pictures, look)
+                ahead = Ahead(self.store, calls, loaded, placement, self.expected)
+                with (guide or _unguided)(runs, params) as (guided, look), closing(ahead):
+                    return self._run(calls, climb, guided, params, pictures, look, ahead)
             finally:
                 loaded.pipeline.maybe_free_model_hooks()
 
@@ -92,8 +96,10 @@ class Painter:
         params: BaseParams,
         pictures: dict[str, Any],
         look: Look,
+        ahead: Ahead,
     ) -> list[Image.Image]:
         placement, context = climb.placement, climb.context
+        start_preview = self._previewing(climb, loaded, params)
         context.on_phase(Phase.ENCODING)
         loaded = calls.prepare(loaded, params, context)
         for acceleration in accelerations_of(params):
@@ -102,13 +108,16 @@ class Painter:
         inputs = pictures | calls.arguments(loaded, params, "image" in pictures)
         inputs |= climb.until_it_fits(look)
         inputs |= climb.until_it_fits(lambda: calls.encode(loaded, placement, params))
+        ahead.encode()
 
         def paint(index: int) -> Image.Image:
             context.on_phase(Phase.DENOISING)
             with placement.denoising():
-                if placement.has_room:
-                    self.store.prefetch(self.expected)
-                latents = self._denoise(loaded.pipeline, params, index, inputs, context)
+                if placement.has_room and self.expected is not None:
+                    self.store.prefetch(self.expected.residency)
+                if index == 0:
+                    ahead.begin()
+                latents = self._denoise(loaded.pipeline, params, index, inputs, context, start_preview(), ahead)
             context.on_phase(Phase.DECODING)
             with placement.decoding():
                 return decode_latents(loaded.pipeline, latents, params.width, params.height)
@@ -124,6 +133,14 @@ class Painter:
         self._tell_speed(denoiser_of(loaded.pipeline), context)
         return images
 
+    def _previewing(self, climb: Climb, loaded: LoadedPipeline, params: BaseParams) -> Callable[[], Previewer | None]:
+        """Return what follows the making of one image, and shows it where somebody wants to see it."""
+        sink = climb.context.previews
+        rgb = climb.until_it_fits(lambda: self.store.latent_rgb(loaded, climb.placement)) if sink else None
+        if sink is None or rgb is None:
+            return lambda: None
+        return partial(Previewer, rgb, sink, self.store.device, params.width, params.height)
+
     def _tell_speed(self, denoiser: Any, context: GenerationContext) -> None:
         for acceleration in self.store.speed.used(denoiser):
             context.on_acceleration(acceleration)
@@ -131,12 +148,22 @@ class Painter:
             context.warn(warning)
 
     def _denoise(
-        self, pipeline: Pipeline, params: BaseParams, index: int, inputs: dict[str, Any], context: GenerationContext
+        self,
+        pipeline: Pipeline,
+        params: BaseParams,
+        index: int,
+        inputs: dict[str, Any],
+        context: GenerationContext,
+        previewer: Previewer | None,
+        ahead: Ahead,
     ) -> torch.Tensor:
         pacer = StepPacer(self.store.device)
 
         def on_step_end(running: Pipeline, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
             pacer.step_done()
+            if previewer is not None:
+                previewer.step_done(running, kwargs["latents"])
+            ahead.step_done((step + 1) / running.num_timesteps)
             context.on_step(step + 1, running.num_timesteps)
             return kwargs
 

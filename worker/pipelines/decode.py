@@ -18,7 +18,6 @@ from worker.pipelines.loader import Pipeline
 def decode_latents(pipeline: Pipeline, latents: torch.Tensor, width: int, height: int) -> Image.Image:
     """Decode latents to an RGB picture of ``width`` x ``height`` pixels.
 
-    FLUX packs them, to a shape of (1, tokens, channels); those of Stable Diffusion are (1, channels, rows, columns).
     The same arithmetic as the pipelines' own last step (diffusers 0.42, ``FluxPipeline.__call__`` and
     ``StableDiffusionPipeline.__call__``), with the conversion to 8 bits done on the device.
 
@@ -26,13 +25,23 @@ def decode_latents(pipeline: Pipeline, latents: torch.Tensor, width: int, height
       NumericError: latents or pixels hold NaN or infinity.
     """
     _require_finite(latents, "latents")
-    if hasattr(pipeline, "_unpack_latents"):
-        latents = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
+    latents = unpacked(pipeline, latents, width, height)
     config = pipeline.vae.config
     decoded = pipeline.vae.decode(latents / config.scaling_factor + (config.shift_factor or 0.0), return_dict=False)[0]
     _require_finite(decoded, "pixels")
     pixels = (decoded[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
+
+
+def unpacked(pipeline: Pipeline, latents: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """Return latents of shape (1, channels, rows, columns), as Stable Diffusion has them.
+
+    FLUX packs squares of four places into one token: (1, tokens, 4 x channels).
+    """
+    if not hasattr(pipeline, "_unpack_latents"):
+        return latents
+    spread: torch.Tensor = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
+    return spread
 
 
 @contextmanager

@@ -92,6 +92,48 @@ class StepPacer:
         self._previous.record()
 
 
+class SideStream:
+    """Work for the card beside the computing stream; on a CPU it is done in turn."""
+
+    def __init__(self, device: Device) -> None:
+        self._stream = torch.cuda.Stream(device.torch_device) if device.is_cuda else None  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """What is started inside waits for nothing that the computing stream does."""
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def hand_over(self, tensor: torch.Tensor) -> None:
+        """Let the computing stream use what was made inside, once it is made."""
+        if self._stream is not None:
+            computing = torch.cuda.current_stream(tensor.device)
+            computing.wait_stream(self._stream)
+            tensor.record_stream(computing)
+
+
+class HostCopy:
+    """A tensor on its way to the host; the computing stream goes on meanwhile."""
+
+    def __init__(self, tensor: torch.Tensor, device: Device) -> None:
+        self._arrived: torch.cuda.Event | None = None
+        self._tensor = tensor
+        if device.is_cuda:
+            self._tensor = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            self._tensor.copy_(tensor, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def wait(self) -> torch.Tensor:
+        """Return the copy as soon as it is there; for any thread."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._tensor
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether the device only lacked memory, which the next job may have again."""
     return isinstance(error, torch.OutOfMemoryError) or (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -96,15 +96,22 @@ class Master:
             if block.layer is not None:
                 yield block.layer
 
-    def stream(self) -> Iterator[torch.nn.Module]:
-        """Yield each layer with its weights on the device until the next one is asked for, which is on its way."""
-        ahead = iter(self._blocks)
-        self._memory.bring(list(itertools.islice(ahead, 1)), self._masters)
-        for block in self._blocks:
+    def stream(self) -> Generator[torch.nn.Module, None, None]:
+        """Yield each layer with its weights on the device until the next one is asked for, which is on its way.
+
+        Nothing is left on the device, also when it is closed before its end.
+        """
+        # Each layer is called by itself, not as a part of the block it is inside of.
+        ahead = (Block(block.weights, block.layer) for block in self._blocks)
+        try:
             self._memory.bring(list(itertools.islice(ahead, 1)), self._masters)
-            if block.layer is not None:
-                yield block.layer
-            self._evict(block.weights)
+            for block in self._blocks:
+                self._memory.bring(list(itertools.islice(ahead, 1)), self._masters)
+                if block.layer is not None:
+                    yield block.layer
+                self._evict(block.weights)
+        finally:
+            self.evict()
 
     def _evict(self, weights: Iterable[Weight]) -> None:
         for weight in weights:

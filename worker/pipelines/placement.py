@@ -15,6 +15,7 @@ from worker.pipelines.ladder import Relief, Rung
 from worker.pipelines.loader import ENCODERS, LoadedPipeline
 from worker.pipelines.modulation import ModulationTable
 from worker.pipelines.residency import Residency
+from worker.pipelines.tables import ModulationTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,19 @@ class Names:
 class Placement:
     """A plan, carried out as the job goes on."""
 
-    def __init__(self, residency: Residency, names: Names, plan: ResidencyPlan, loaded: LoadedPipeline) -> None:
+    def __init__(
+        self,
+        residency: Residency,
+        names: Names,
+        plan: ResidencyPlan,
+        loaded: LoadedPipeline,
+        tables: ModulationTables,
+    ) -> None:
         self._residency = residency
         self._names = names
         self._pipeline = loaded.pipeline
         self._formats = loaded.accelerations
+        self._tables = tables
         self._table: ModulationTable | None = None
         self._rung = Rung()
         self.plan = plan
@@ -69,10 +78,24 @@ class Placement:
         """Whether nothing had to be given up, so that others may come in too."""
         return not self._rung.reliefs
 
+    @property
+    def table_bytes(self) -> int:
+        """What the plan has set aside for two tables, this job's and the next one's; 0 where it uses none."""
+        return self.plan.sizes.table if self.plan.layout.modulation_table else 0
+
+    @property
+    def holds_encoders(self) -> bool:
+        """Whether the text encoders are on the device now."""
+        return {*self._names.encoders} <= {*self._residency.resident()}
+
     def relieve(self, rung: Rung) -> None:
         """Give up what the rung of the ladder says, from the next phase on."""
         self._rung = rung
         self.plan = replace(self.plan, layout=rung.apply_to(self.plan.layout))
+
+    def forget_tables(self) -> None:
+        """Forget the tables of other jobs; this one's is held by whoever reads it."""
+        self._tables.clear()
 
     @property
     def accelerations(self) -> tuple[Acceleration, ...]:
@@ -128,7 +151,12 @@ class Placement:
         if name is None or not self.plan.layout.modulation_table:
             return nullcontext()
         if self._table is None:
-            self._table = ModulationTable(self._pipeline, lambda: self._residency.stream(name))
+            self._table = ModulationTable(
+                self._pipeline,
+                lambda conditioning: self._tables.get(
+                    self._names.denoiser, self._pipeline.transformer, conditioning, lambda: self._residency.stream(name)
+                ),
+            )
         return self._table.in_place()
 
 
@@ -137,6 +165,9 @@ class Unmanaged:
 
     has_room = False
     """diffusers decides what else is there."""
+
+    holds_encoders = False
+    table_bytes = 0
 
     def __init__(self, loaded: LoadedPipeline) -> None:
         self._pipeline = loaded.pipeline
@@ -153,6 +184,9 @@ class Unmanaged:
         self._tiles = Relief.TILED_DECODE in rung.reliefs
 
     def prefetch(self) -> None:
+        """Do nothing."""
+
+    def forget_tables(self) -> None:
         """Do nothing."""
 
     def encoding(self) -> AbstractContextManager[None]:

@@ -11,14 +11,14 @@ from shared.domain.errors import CapabilityError
 from shared.domain.model import PipelineSpec
 from shared.domain.precision import BEST_FIRST, Precision
 from shared.domain.report import PlanReport, PrecisionReport
-from shared.planner import Budget, GpuSpec, Shape, Wanted, plan
+from shared.planner import Budget, Shape, Wanted, gpu_specs, plan
 from shared.planner.report import plan_report
 from shared.settings import WorkerSettings
 from worker.pipelines.device import Device
 
 log = structlog.get_logger(__name__)
 
-GPU_SPECS = {spec.model: GpuSpec.of(spec) for spec in CATALOG.values()}
+GPU_SPECS = gpu_specs(CATALOG.values())
 
 
 def machine_budget(device: Device, link_gb_per_second: float, host_bytes: int | None = None) -> Budget:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import structlog
 import torch
 
+from worker.pipelines.loader import LoadedPipeline
+
 log = structlog.get_logger(__name__)
 
 
@@ -20,6 +22,11 @@ class PromptKey(NamedTuple):
     """Digest of text encoders and tokenizers, each with its format of weights."""
     max_sequence_length: int
     prompt: str
+
+
+def prompt_key(loaded: LoadedPipeline, prompt: str) -> PromptKey:
+    """Return what a FLUX pipeline's embeddings of a prompt depend on."""
+    return PromptKey(loaded.encoders, loaded.spec.max_sequence_length, prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,10 @@ class PromptCache:
         made = encode()
         self._keep(key, made.to(torch.device("cpu")))
         return made
+
+    def peek(self, key: PromptKey) -> PromptEmbeds | None:
+        """Return the embeddings in host memory if they are known."""
+        return self._entries.get(key)
 
     def _keep(self, key: PromptKey, made: PromptEmbeds) -> None:
         if made.nbytes > self._max_bytes:

@@ -7,7 +7,7 @@ and in host memory.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -43,6 +43,10 @@ class Residency:
         """Take over weights under a name, unless it is known; they are off the device afterwards."""
         if name not in self._items:
             self._items[name] = _Item(Master([block for block in blocks if block.weights], self._memory))
+
+    def knows(self, name: str) -> bool:
+        """Whether weights were added under this name."""
+        return name in self._items
 
     def remove(self, name: str) -> None:
         """Forget weights, if they are known, and what the host holds of them; nobody may be using them."""
@@ -95,7 +99,11 @@ class Residency:
             self._bring(name)
         return True
 
-    def stream(self, name: str) -> Iterator[torch.nn.Module]:
+    def has_room(self, more_bytes: int) -> bool:
+        """Whether so much fits beside what is there and in use."""
+        return self._fits(more_bytes)
+
+    def stream(self, name: str) -> Generator[torch.nn.Module, None, None]:
         """Let the layers of this pass over the device one by one; what is there already is used where it is.
 
         The caller's working memory must have room for two of them.

@@ -39,6 +39,7 @@ def make_store(settings: WorkerSettings) -> PipelineStore:
         cpu_offload=settings.cpu_offload,
         link_gb_per_second=settings.link_gb_per_second,
         prompt_cache_bytes=settings.prompt_cache_bytes,
+        latent_rgb_folder=settings.data_dir / "latent_rgb",
         speed=Speed.choose(settings, device),
     )
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import structlog
+import torch
 
 from shared.catalog import CATALOG
 from shared.domain.errors import CapabilityError
 from shared.domain.model import ModelFamily, PipelineSpec
+from shared.domain.params import BaseParams
 from shared.domain.precision import Precision, ResidencyKey
-from shared.planner import Budget, Shape, Wanted, plan
-from worker.pipelines.device import Device, device_memory
+from shared.planner import Budget, ResidencyPlan, Shape, Wanted, plan
+from worker.pipelines.conditioning import expected_conditioning
+from worker.pipelines.device import Device, SideStream, device_memory
 from worker.pipelines.device_memory import blocks_of
+from worker.pipelines.latent_rgb import LatentRgb, LatentRgbMaps
+from worker.pipelines.latent_rgb_fit import fit_latent_rgb
 from worker.pipelines.loaded_models import LoadedModels
 from worker.pipelines.loader import ENCODERS, LoadedPipeline, Loader, Pipeline, denoiser_of
 from worker.pipelines.modulation import modulation_blocks
@@ -22,7 +29,8 @@ from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
 from worker.pipelines.prompt_cache import PromptCache
 from worker.pipelines.residency import Residency
 from worker.pipelines.speed import Speed
-from worker.pipelines.weights import Weights
+from worker.pipelines.tables import ModulationTables, Preparation
+from worker.pipelines.weights import SHIPPED_LATENT_RGB, Weights
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +52,7 @@ class PipelineStore:
         link_gb_per_second: float = 25.0,
         prompt_cache_bytes: int = DEFAULT_PROMPT_CACHE_BYTES,
         loader: Loader | None = None,
+        latent_rgb_folder: Path | None = None,
         host_bytes: int | None = None,
         speed: Speed | None = None,
     ) -> None:
@@ -51,11 +60,14 @@ class PipelineStore:
         self._budget: Budget = machine_budget(device, link_gb_per_second, host_bytes)
         self._loaded = LoadedModels(loader or Loader(weights, device), self._budget, self._forget)
         self._names: dict[str, Names] = {}
+        self._with_adapters: dict[str, ResidencyKey] = {}
         self._offloaded: ResidencyKey | None = None
+        self._latent_rgb = LatentRgbMaps(SHIPPED_LATENT_RGB, latent_rgb_folder)
         self.residency = Residency(device_memory(device, self._budget.pinnable_bytes), self._budget.usable_bytes)
         self.device = device
         self.weights = weights
         self.prompts = PromptCache(prompt_cache_bytes)
+        self.tables = ModulationTables(SideStream(device))
         self.speed = speed or Speed()
 
     def check(self, spec: PipelineSpec, precision: Precision) -> None:
@@ -97,8 +109,12 @@ class PipelineStore:
         with placement.encoding(), placement.denoising():
             return loaded.pipeline
 
-    def place(self, loaded: LoadedPipeline, shape: Shape | None = None) -> Placement | Unmanaged:
+    def place(
+        self, loaded: LoadedPipeline, shape: Shape | None = None, adapter: str | None = None
+    ) -> Placement | Unmanaged:
         """Plan the device for a job of this pipeline and make room; the returned object brings the weights.
+
+        ``adapter`` names the one that the job puts into the model: it has its room here, and brings its weights itself.
 
         Raises:
           CapabilityError: no plan has room for it.
@@ -107,34 +123,97 @@ class PipelineStore:
             self._offload(loaded)
             return Unmanaged(loaded)
         names = self._register(loaded)
+        key = replace(loaded.key, adapter=adapter)
+        if adapter is not None:
+            self._with_adapters[str(key)] = key
         side = loaded.spec.native_side
-        made = plan(
-            GPU_SPECS,
-            self._budget,
-            Wanted(
-                models=(loaded.spec.model,),
-                precision=loaded.precision,
-                resident=self.resident_keys(),
-                shape=shape or Shape(side * side, side * side),
-            ),
-        )
-        log.info("placed", action="place", item=names.denoiser, reason=made.reason, evict=[*map(str, made.evict)])
-        self.residency.evict(map(str, made.evict))
-        placement = Placement(self.residency, names, made, loaded)
+        made = self._plan(key, shape or Shape(side * side, side * side))
+        log.info("placed", action="place", item=str(key), reason=made.reason, evict=[*map(str, made.evict)])
+        kept = {item for warm in made.warm for item in self._items(warm)}
+        self.residency.evict(item for gone in made.evict for item in self._items(gone) if item not in kept)
+        if not made.layout.modulation_table:
+            self.tables.clear()  # the plan has no room for them
+        placement = Placement(self.residency, names, made, loaded, self.tables)
         placement.prefetch()
         return placement
 
     def prefetch(self, residency: str | None) -> None:
-        """Bring the denoiser of a model that was placed before, if it has room beside what is there."""
-        names = self._names.get(residency or "")
-        if names is not None:
-            self.residency.prefetch([names.denoiser, *([names.modulation] if names.modulation else [])], 0)
+        """Bring what a job of this key needs, if it was placed before and has room beside what is there."""
+        if residency is not None and (items := self._items(ResidencyKey.parse(residency))):
+            self.residency.prefetch(items, 0)
+
+    def known(self, key: ResidencyKey) -> LoadedPipeline | None:
+        """Return the pipeline of a key, if it was placed before; nothing is loaded."""
+        plain = replace(key, adapter=None)
+        is_known = plain in self._loaded and str(plain) in self._names
+        return self._loaded.get(CATALOG[plain.model], plain.precision) if is_known else None
+
+    def needs_table(self, key: ResidencyKey, shape: Shape, set_aside: int) -> bool:
+        """Whether a job of a key that was placed before will read a modulation table that can be made now.
+
+        ``set_aside`` bytes are there for it; where it takes more, they must be free by chance.
+        """
+        try:
+            made = self._plan(key, shape)
+        except CapabilityError:
+            return False
+        return made.layout.modulation_table and self.residency.has_room(max(0, made.sizes.table - set_aside))
+
+    def prepare_table(
+        self, loaded: LoadedPipeline, params: BaseParams, pooled: Callable[[], torch.Tensor]
+    ) -> Preparation | None:
+        """Return what makes the table of a job beside the running one; ``None`` when it is there already.
+
+        ``pooled`` returns the prompt's pooled embedding on the device.
+        """
+        names, pipeline = self._names[str(loaded.key)], loaded.pipeline
+        modulation = names.modulation
+        if modulation is None:
+            return None
+        return self.tables.prepare(
+            names.denoiser,
+            pipeline.transformer,
+            lambda: expected_conditioning(pipeline, params, pooled()),
+            lambda: self.residency.stream(modulation),
+        )
+
+    def latent_rgb(self, loaded: LoadedPipeline, placement: Placement | Unmanaged) -> LatentRgb | None:
+        """Return the map from a pipeline's latents to colours, fitted at its VAE's first use.
+
+        ``None`` for Stable Diffusion: what its samplers' latents say about the clean ones depends on the sampler.
+        """
+
+        def fit() -> LatentRgb:
+            with placement.decoding():
+                return fit_latent_rgb(loaded.pipeline.vae, self.device.torch_device)
+
+        if loaded.spec.family is not ModelFamily.FLUX:
+            return None
+        return self._latent_rgb.get(loaded.digests["vae"], fit).to(self.device.torch_device)
 
     def resident_keys(self) -> tuple[ResidencyKey, ...]:
         """Return the models whose weights are on the device, least recently used first."""
         if self._offloaded is not None:
             return (self._offloaded,)
-        return tuple(ResidencyKey.parse(name) for name in self.residency.resident() if name in self._names)
+        resident = self.residency.resident()
+        plain = [ResidencyKey.parse(name) for name in resident if name in self._names]
+        with_adapters = [
+            key
+            for key in self._with_adapters.values()
+            if key.adapter in resident and str(replace(key, adapter=None)) in resident
+        ]
+        return (*plain, *with_adapters)
+
+    def _plan(self, key: ResidencyKey, shape: Shape) -> ResidencyPlan:
+        name = str(replace(key, precision=Precision.EXACT))
+        wanted = Wanted(models=(name,), precision=key.precision, resident=self.resident_keys(), shape=shape)
+        return plan(GPU_SPECS, self._budget, wanted)
+
+    def _items(self, key: ResidencyKey) -> list[str]:
+        """Return the names of the weights that no other model needs; none before the model was placed."""
+        names = self._names.get(str(replace(key, adapter=None)))
+        items = [] if names is None else [names.denoiser, names.modulation, key.adapter]
+        return [item for item in items if item is not None and self.residency.knows(item)]
 
     def _register(self, loaded: LoadedPipeline) -> Names:
         """Hand the weights over to the residency, once."""

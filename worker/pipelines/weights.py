@@ -17,6 +17,8 @@ from shared.domain.report import ModelReport
 from worker import demo
 
 DEMO_CHECKPOINT: Final = Path(demo.__file__).parent / "checkpoint"
+SHIPPED_LATENT_RGB: Final = DEMO_CHECKPOINT / "latent_rgb"
+"""The demo VAE's map from latents to colours, see ``latent_rgb``."""
 
 
 class Weights:

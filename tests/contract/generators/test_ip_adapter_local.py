@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,18 @@ from shared.catalog import CATALOG
 from shared.domain.errors import CapabilityError
 from shared.domain.precision import Precision
 from shared.domain.samplers import SAMPLERS
+from shared.planner import GIB, Budget, DoesNotFit, Shape, Wanted, plan
 from tests.contract.generators.conformance import GeneratorConformance, RecordingContext, Subject, same
 from tests.contract.generators.failures import not_a_number, out_of_memory
 from worker.cancellation import JobInterrupted
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.generators.ip_adapter_local import IPAdapterLocalAdapter
 from worker.generators.local import LocalGenerator
+from worker.pipelines.device import pick_device
 from worker.pipelines.ip_adapter import IPAdapters
+from worker.pipelines.planning import GPU_SPECS
 from worker.pipelines.store import PipelineStore
+from worker.pipelines.weights import Weights
 
 pytestmark = pytest.mark.timeout(600)  # the small models learn while other processes may hold the machine
 PROMPT = "a red circle on a blue background"
@@ -230,3 +236,42 @@ class TestOneGeneratorForThisMachine:
     def test_words_alone_cannot_follow_a_reference(self, hub_store, flux):
         with pytest.raises(CapabilityError, match="consistent"):
             FluxLocalGenerator(hub_store).generate(PROMPT, model=flux, reference=plain_picture("red"), **QUICK)
+
+
+def test_an_adapter_is_part_of_what_is_resident_and_of_what_is_planned_for(hub, large_card, flux):
+    # Given a fresh store, and a job by words alone
+    store = PipelineStore(Weights(cache_dir=hub), large_card)
+    generator = LocalGenerator(store)
+    options = {**QUICK, "model": flux}
+    generator.generate(PROMPT, **options)
+    assert generator.resident() == {"dev"}
+    # When one with a reference comes, and then one by words again
+    generator.generate(PROMPT, reference=plain_picture("red"), **options)
+    # Then the model serves both keys, and nothing of it came twice
+    assert generator.resident() == {"dev", "dev+flux-ip-adapter"}
+    generator.generate(PROMPT, **options)
+    assert generator.resident() == {"dev", "dev+flux-ip-adapter"}
+    assert set(store.residency.brought.values()) == {1}
+
+
+def test_on_a_card_with_room_for_the_model_only_a_reference_is_refused_and_words_are_not(hub, flux):
+    # Given a card with room for the model's weights by the catalog, and for half of its adapter's
+    spec = CATALOG[flux]
+    card = dataclasses.replace(pick_device("cpu"), total_bytes=smallest_card(spec.model), description="a card")
+    generator = LocalGenerator(PipelineStore(Weights(cache_dir=hub), card, cpu_offload="off"))
+    options = {**QUICK, "model": flux}
+    # When jobs with and without a reference come
+    with pytest.raises(DoesNotFit, match="dev at precision exact needs"):
+        generator.generate(PROMPT, reference=plain_picture("red"), **options)
+    # Then the plain one is painted
+    assert generator.generate(PROMPT, **options)[0].size == (256, 256)
+
+
+def smallest_card(model: str) -> int:
+    """Return the bytes, to half a GiB, of the smallest card on which a picture of 256 x 256 pixels can be planned."""
+    for halves in range(2, 100):
+        budget = Budget(gpu_bytes=halves * GIB // 2, host_bytes=128 * GIB)
+        with contextlib.suppress(DoesNotFit):
+            plan(GPU_SPECS, budget, Wanted(models=(model,), precision=Precision.EXACT, shape=Shape(256 * 256, 0)))
+            return halves * GIB // 2
+    raise AssertionError(f"no card is large enough for {model}")
