@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from shared.broker.app import make_ringing_celery
-from shared.broker.publish import Doorbell
+from shared.broker.publish import QUIET, Doorbell
 from shared.channel.previews import PreviewChannel
 from shared.channel.progress import ProgressChannel
 from shared.clock import Clock, utc_now
@@ -40,6 +40,9 @@ log = structlog.get_logger(__name__)
 
 _WARMED: Final = (JobKind.EDIT, JobKind.GENERATE)
 """The last one is in place for the first job."""
+
+_LOST_AT_MOST: Final = 2
+"""One that was denoised and one that was saved."""
 
 MakeGenerator = Callable[[], tuple[ImageGeneratorInterface, WorkerReport]]
 MakeClaims = Callable[[Database, Clock], ClaimRepository]
@@ -114,6 +117,7 @@ class GpuWorker:
             on_storage_failed=partial(self_test.doubt, "storage"),
         )
         presence.become(WorkerState.IDLE)
+        self._ring_for_lost(claims, doorbell)
 
     def run_next(self) -> str:
         """Run the best queued job; see ``Runner.run_next``. While the self-test fails, run none."""
@@ -136,6 +140,11 @@ class GpuWorker:
         if self._database is not None:
             self._database.dispose()
         self._lock.release()
+
+    def _ring_for_lost(self, claims: ClaimRepository, doorbell: Doorbell) -> None:
+        """Ring for what a dead worker ran: its bells died with it, and the reconciler may take seconds."""
+        for job_id, kind in claims.due_for_ring(Lane.GPU, _LOST_AT_MOST, QUIET):
+            doorbell.ring(job_id, JobKind(kind), Lane.GPU)
 
     def _warm(self, generator: ImageGeneratorInterface, report: WorkerReport) -> None:
         if not self._settings.warm_models or self._presence is None:

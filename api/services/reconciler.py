@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Final
 
 import redis
@@ -14,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.services.silent_workers import SilentWorkers
 from api.services.stranded import StrandedLanes
 from shared.broker.depth import queue_depth
-from shared.broker.publish import Doorbell
+from shared.broker.publish import QUIET, Doorbell
 from shared.db.claims import ClaimRepository
 from shared.db.queue import QueueRepository
 from shared.domain.job import Lane
@@ -24,9 +23,6 @@ log = structlog.get_logger(__name__)
 
 MAX_RINGS: Final = 64
 """Rings per round: enough for very short jobs, while ringing for thousands of rows would flood the broker."""
-
-QUIET: Final = timedelta(seconds=10)
-"""A job that was rung for less than this ago is left alone."""
 
 
 class Reconciler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -20,6 +21,9 @@ _BACKLOG: Final = 1000
 """Rings that may wait for a slow broker; beyond it they are dropped, and the reconciler rings again."""
 
 PUBLISH_TIMEOUT_SECONDS: Final = 2.0
+
+QUIET: Final = timedelta(seconds=10)
+"""Who rings again leaves a job alone that was rung for less than this ago."""
 
 
 def publish_job(app: Celery, job_id: str, kind: JobKind, lane: Lane) -> None:
