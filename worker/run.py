@@ -127,7 +127,6 @@ class JobRun:
           JobInterrupted: the claim is lost, or somebody asked for a cancel.
         """
         self._enter(Phase.SAVING)
-        self._report(0)
         self.signal.raise_if_asked()
 
     def saved_images(self) -> list[JobImage]:

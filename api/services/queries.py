@@ -174,7 +174,8 @@ def _read_error(error: JobError | None) -> ErrorRead | None:
 
 
 def _phase(job: Job, progress: Progress | None) -> Phase | None:
-    return progress.phase if progress is not None else job.phase
+    """Return what the run does now; saving is in the row only, since there are no steps to report of it."""
+    return job.phase if progress is None or job.phase is Phase.SAVING else progress.phase
 
 
 def _read_progress(job: Job, progress: Progress | None) -> ProgressRead:

@@ -45,6 +45,16 @@ RENEW: Final = (
     update(JobRow).where(HELD).values(lease_expires_at=bindparam("lease_until")).returning(JobRow.cancel_requested_at)
 )
 ENTER: Final = update(JobRow).where(HELD).values(phase=bindparam("new_phase"), status_seq=JobRow.status_seq + 1)
+FINISH: Final = (
+    update(JobRow)
+    .where(HELD, JobRow.cancel_requested_at.is_(None))
+    .values(
+        status=JobStatus.SUCCEEDED,
+        status_seq=JobRow.status_seq + 1,
+        **HANDED_BACK,
+    )
+)
+"""The values of its other columns are passed with it."""
 CLOSE_ATTEMPT: Final = update(AttemptRow).where(
     AttemptRow.job_id == bindparam("of_job"), AttemptRow.attempt == bindparam("of_attempt")
 )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, and_, func, or_, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.claim_order import peek, pick_next
@@ -21,6 +21,7 @@ from shared.db.claim_statements import (
     CLAIM,
     CLOSE_ATTEMPT,
     ENTER,
+    FINISH,
     HANDED_BACK,
     HELD,
     RENEW,
@@ -107,9 +108,9 @@ class ClaimRepository:
 
         ``False`` when the claim is lost, or when somebody asked for a cancel first: the caller then calls ``cancel``.
         """
-        values = self._ended(JobStatus.SUCCEEDED) | measured(timings) | {"warnings": list(warnings)}
+        values = measured(timings) | {"warnings": list(warnings), "finished_at": self._clock()}
         values["accelerations"] = [asdict(item) for item in accelerations]
-        moved = self._move(claim, values, unless_cancelled=True, outcome=Edge.FINISH, images=images)
+        moved = self._record(claim, FINISH, values, Edge.FINISH, images=images)
         return moved or self._ended_by(claim, Edge.FINISH)
 
     def fail(self, claim: Claim, error: JobError, timings: Timings) -> bool:
@@ -235,15 +236,24 @@ class ClaimRepository:
         values: dict[str, Any],
         *,
         outcome: Edge,
-        unless_cancelled: bool = False,
         error: JobError | None = None,
         images: Sequence[JobImage] = (),
     ) -> bool:
         statement = update(JobRow).where(HELD).values(status_seq=JobRow.status_seq + 1, **values)
-        if unless_cancelled:
-            statement = statement.where(JobRow.cancel_requested_at.is_(None))
+        return self._record(claim, statement, {}, outcome, error=error, images=images)
+
+    def _record(
+        self,
+        claim: Claim,
+        statement: Update,
+        values: dict[str, Any],
+        outcome: Edge,
+        *,
+        error: JobError | None = None,
+        images: Sequence[JobImage] = (),
+    ) -> bool:
         with self._database.write() as connection:
-            if connection.execute(statement, named(claim)).rowcount == 0:
+            if connection.execute(statement, named(claim) | values).rowcount == 0:
                 return False
             if images:
                 now = self._clock()
