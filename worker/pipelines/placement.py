@@ -4,53 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import replace
 
 from shared.domain.acceleration import MODULATION_TABLE, TILED_DECODE, Acceleration
-from shared.domain.model import ModelFamily
 from shared.planner import ResidencyPlan
 from worker.pipelines.decode import tiled
 from worker.pipelines.ladder import Relief, Rung
-from worker.pipelines.loader import ENCODERS, LoadedPipeline
+from worker.pipelines.loader import LoadedPipeline
 from worker.pipelines.modulation import ModulationTable
+from worker.pipelines.registry import Names
 from worker.pipelines.residency import Residency
 from worker.pipelines.tables import ModulationTables
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Under which names a pipeline's weights are known to the residency."""
-
-    denoiser: str
-    modulation: str | None
-    """``None`` where the denoiser has no such layers."""
-    encoders: tuple[str, ...]
-    """One for each, since models at different precisions share the small one only."""
-    vae: str
-
-    @classmethod
-    def of(cls, loaded: LoadedPipeline) -> Self:
-        """Return the names for a model; those of shared parts depend on their content only."""
-        key = str(loaded.key)
-        return cls(
-            denoiser=key,
-            modulation=f"{key}/modulation" if loaded.spec.family is ModelFamily.FLUX else None,
-            encoders=tuple(
-                f"encoders:{name}:{loaded.digests[name][:12]}" for name in ENCODERS if name in loaded.digests
-            ),
-            vae=f"vae:{loaded.digests['vae'][:12]}",
-        )
-
-    @property
-    def own(self) -> tuple[str, ...]:
-        """What no other model has."""
-        return (self.denoiser, self.modulation) if self.modulation else (self.denoiser,)
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """What others may have, too."""
-        return (*self.encoders, self.vae)
 
 
 class Placement:

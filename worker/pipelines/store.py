@@ -18,15 +18,14 @@ from shared.domain.precision import Precision, ResidencyKey
 from shared.planner import Budget, ResidencyPlan, Shape, Wanted, plan
 from worker.pipelines.conditioning import expected_conditioning
 from worker.pipelines.device import Device, SideStream, device_memory
-from worker.pipelines.device_memory import blocks_of
 from worker.pipelines.latent_rgb import LatentRgb, LatentRgbMaps
 from worker.pipelines.latent_rgb_fit import fit_latent_rgb
 from worker.pipelines.loaded_models import LoadedModels
-from worker.pipelines.loader import ENCODERS, LoadedPipeline, Loader, Pipeline, denoiser_of
-from worker.pipelines.modulation import modulation_blocks
-from worker.pipelines.placement import Names, Placement, Unmanaged
+from worker.pipelines.loader import LoadedPipeline, Loader, Pipeline, denoiser_of
+from worker.pipelines.placement import Placement, Unmanaged
 from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
 from worker.pipelines.prompt_cache import PromptCache
+from worker.pipelines.registry import Registry
 from worker.pipelines.residency import Residency
 from worker.pipelines.speed import Speed
 from worker.pipelines.tables import ModulationTables, Preparation
@@ -59,11 +58,10 @@ class PipelineStore:
         self._cpu_offload = cpu_offload
         self._budget: Budget = machine_budget(device, link_gb_per_second, host_bytes)
         self._loaded = LoadedModels(loader or Loader(weights, device), self._budget, self._forget)
-        self._names: dict[str, Names] = {}
-        self._with_adapters: dict[str, ResidencyKey] = {}
         self._offloaded: ResidencyKey | None = None
         self._latent_rgb = LatentRgbMaps(SHIPPED_LATENT_RGB, latent_rgb_folder)
         self.residency = Residency(device_memory(device, self._budget.pinnable_bytes), self._budget.usable_bytes)
+        self._registry = Registry(self.residency)
         self.device = device
         self.weights = weights
         self.prompts = PromptCache(prompt_cache_bytes)
@@ -122,15 +120,15 @@ class PipelineStore:
         if self._uses_offload(loaded.spec):
             self._offload(loaded)
             return Unmanaged(loaded)
-        names = self._register(loaded)
+        names = self._registry.register(loaded)
         key = replace(loaded.key, adapter=adapter)
         if adapter is not None:
-            self._with_adapters[str(key)] = key
+            self._registry.add_adapter(key)
         side = loaded.spec.native_side
         made = self._plan(key, shape or Shape(side * side, side * side))
         log.info("placed", action="place", item=str(key), reason=made.reason, evict=[*map(str, made.evict)])
-        kept = {item for warm in made.warm for item in self._items(warm)}
-        self.residency.evict(item for gone in made.evict for item in self._items(gone) if item not in kept)
+        kept = {item for warm in made.warm for item in self._registry.items(warm)}
+        self.residency.evict(item for gone in made.evict for item in self._registry.items(gone) if item not in kept)
         if not made.layout.modulation_table:
             self.tables.clear()  # the plan has no room for them
         placement = Placement(self.residency, names, made, loaded, self.tables)
@@ -139,13 +137,13 @@ class PipelineStore:
 
     def prefetch(self, residency: str | None) -> None:
         """Bring what a job of this key needs, if it was placed before and has room beside what is there."""
-        if residency is not None and (items := self._items(ResidencyKey.parse(residency))):
+        if residency is not None and (items := self._registry.items(ResidencyKey.parse(residency))):
             self.residency.prefetch(items, 0)
 
     def known(self, key: ResidencyKey) -> LoadedPipeline | None:
         """Return the pipeline of a key, if it was placed before; nothing is loaded."""
         plain = replace(key, adapter=None)
-        is_known = plain in self._loaded and str(plain) in self._names
+        is_known = plain in self._loaded and plain in self._registry
         return self._loaded.get(CATALOG[plain.model], plain.precision) if is_known else None
 
     def needs_table(self, key: ResidencyKey, shape: Shape, set_aside: int) -> bool:
@@ -166,7 +164,7 @@ class PipelineStore:
 
         ``pooled`` returns the prompt's pooled embedding on the device.
         """
-        names, pipeline = self._names[str(loaded.key)], loaded.pipeline
+        names, pipeline = self._registry.register(loaded), loaded.pipeline
         modulation = names.modulation
         if modulation is None:
             return None
@@ -195,52 +193,19 @@ class PipelineStore:
         """Return the models whose weights are on the device, least recently used first."""
         if self._offloaded is not None:
             return (self._offloaded,)
-        resident = self.residency.resident()
-        plain = [ResidencyKey.parse(name) for name in resident if name in self._names]
-        with_adapters = [
-            key
-            for key in self._with_adapters.values()
-            if key.adapter in resident and str(replace(key, adapter=None)) in resident
-        ]
-        return (*plain, *with_adapters)
+        return self._registry.resident_keys()
 
     def _plan(self, key: ResidencyKey, shape: Shape) -> ResidencyPlan:
         name = str(replace(key, precision=Precision.EXACT))
         wanted = Wanted(models=(name,), precision=key.precision, resident=self.resident_keys(), shape=shape)
         return plan(GPU_SPECS, self._budget, wanted)
 
-    def _items(self, key: ResidencyKey) -> list[str]:
-        """Return the names of the weights that no other model needs; none before the model was placed."""
-        names = self._names.get(str(replace(key, adapter=None)))
-        items = [] if names is None else [names.denoiser, names.modulation, key.adapter]
-        return [item for item in items if item is not None and self.residency.knows(item)]
-
-    def _register(self, loaded: LoadedPipeline) -> Names:
-        """Hand the weights over to the residency, once."""
-        pipeline, key = loaded.pipeline, str(loaded.key)
-        if key not in self._names:
-            names = self._names[key] = Names.of(loaded)
-            denoiser = denoiser_of(pipeline)
-            modulation = modulation_blocks(denoiser) if names.modulation else []
-            apart = {weight for block in modulation for weight in block.weights}
-            self.residency.add(names.denoiser, blocks_of(denoiser, apart))
-            if names.modulation is not None:
-                self.residency.add(names.modulation, modulation)
-            encoders = [component for component in ENCODERS if component in loaded.digests]
-            for component, name in zip(encoders, names.encoders, strict=True):
-                self.residency.add(name, blocks_of(getattr(pipeline, component)))
-            self.residency.add(names.vae, blocks_of(pipeline.vae))
-        return self._names[key]
-
     def _forget(self, loaded: LoadedPipeline, others: Iterable[LoadedPipeline]) -> None:
         """Let go of a model that leaves host memory, and of the shared parts that none of the ``others`` has."""
         if self._offloaded == loaded.key:
             loaded.pipeline.remove_all_hooks()
             self._offloaded = None
-        self._names.pop(str(loaded.key), None)
-        names, kept = Names.of(loaded), {name for other in others for name in Names.of(other).shared}
-        for name in (*names.own, *(name for name in names.shared if name not in kept)):
-            self.residency.remove(name)
+        self._registry.forget(loaded, others)
 
     def _uses_offload(self, spec: PipelineSpec) -> bool:
         """Whether diffusers moves this family's weights; a family shares its encoders, so it is all or none."""
