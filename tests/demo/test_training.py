@@ -8,7 +8,7 @@ from torch import nn
 
 from worker.demo.family import make_family
 from worker.demo.tokenization import word_pieces
-from worker.demo.training.batches import Batches, token_weights
+from worker.demo.training.batches import CHANGE_WEIGHT, Batches, change_weights, token_weights
 from worker.demo.training.flow import Flow, image_ids
 from worker.demo.training.inherit import fill_from_demo, kontext_from_demo
 from worker.demo.training.latent_bank import GRID, LatentBank
@@ -176,3 +176,15 @@ def test_frozen_encoders_say_the_same_and_are_asked_once(monkeypatch: pytest.Mon
     states, pooled = frozen(prompts[1:])
     assert torch.equal(states, frozen(prompts)[0][1:])
     assert pooled.shape == (2, 128)
+
+
+def test_the_tokens_that_an_edit_changes_count_the_same_together_for_small_and_large_changes():
+    # Given three edits of four tokens: one token differs, three do, none does
+    source = torch.zeros(3, 4, 2)
+    clean = source.clone()
+    clean[0, 1] = clean[1, 1:] = 1.0
+    # Then what differs is weighed up, and nothing else
+    weights = change_weights(clean, source)
+    assert weights.sum(dim=1).tolist() == pytest.approx([CHANGE_WEIGHT, CHANGE_WEIGHT, 0.0])
+    assert weights[0, 1] > 0 == weights[0, 0]
+    assert weights[1, 0] == 0

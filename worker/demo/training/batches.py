@@ -18,7 +18,11 @@ EMPTY_SHARE = 0.06
 OBJECT_WEIGHT = 160.0
 """Weight of all tokens that the object touches, large or small, beyond that of background tokens, one each."""
 
-EDIT_SHARES = {"colour": 2, "background": 2, "shape": 5, "size": 4, "position": 4, "removal": 1}
+CHANGE_WEIGHT = 160.0
+"""Further weight of all tokens that an edit changes: a square and a circle differ in few of the object's tokens, and
+a model that copies the source loses little otherwise."""
+
+EDIT_SHARES = {"colour": 1, "background": 1, "shape": 9, "size": 3, "position": 4, "removal": 2}
 """How often Kontext sees each kind of edit: drawing an outline anew is harder than wiping it away."""
 
 
@@ -58,8 +62,9 @@ class Batches:
             instructions.append(edit.instruction)
             sources.append(_with_stray(edit.source, stray))
             targets.append(_with_stray(edit.target, stray))
-        weight = torch.maximum(self._weights(targets), self._weights(sources))
-        return Batch(instructions, self.bank.tokens(targets), weight, source=self.bank.tokens(sources))
+        clean, seen = self.bank.tokens(targets), self.bank.tokens(sources)
+        weight = torch.maximum(self._weights(targets), self._weights(sources)) + change_weights(clean, seen)
+        return Batch(instructions, clean, weight, source=seen)
 
     def fills(self, count: int, rng: random.Random) -> Batch:
         """Draw fills; nothing of the old object is left outside the mask."""
@@ -84,6 +89,12 @@ def token_weights(coverage: Tensor) -> Tensor:
     """Weigh the tokens that the object touches more, all together the same for few and for many (n x tokens)."""
     touched = (coverage > 0.001).float()
     return 1.0 + OBJECT_WEIGHT * touched / touched.sum(dim=1, keepdim=True).clamp(min=1.0)
+
+
+def change_weights(clean: Tensor, source: Tensor) -> Tensor:
+    """Weigh the tokens in which an edit's target differs from its source, all together the same (n x tokens)."""
+    changed = ((clean - source).abs().amax(dim=2) > 0.05).float()
+    return CHANGE_WEIGHT * changed / changed.sum(dim=1, keepdim=True).clamp(min=1.0)
 
 
 def pack_mask(masks: Tensor) -> Tensor:
