@@ -67,6 +67,7 @@ class LaneProcess(ABC):
         return self._worker.run_next()
 
     def _on_parent_start(self, **_: Any) -> None:
+        self._on_logging()  # Celery asks for that later, and what is imported here has much to say
         # Celery logs and swallows errors of signal handlers; SystemExit is the one that ends the process.
         try:
             self._check_start()
