@@ -30,7 +30,7 @@ from tests.contract.generators.models.lesson import (
 
 IMAGE_TOKENS: Final = 4
 PROMPTS: Final = ("a red circle on a blue background", "a large green square on the left", "")
-_BATCH: Final = 8
+_BATCH: Final = 24
 _TEXT_WIDTH: Final = 128
 _NOISE: Final = {
     "beta_start": 0.00085,
@@ -168,5 +168,7 @@ def _encode(spec: PipelineSpec, pipeline: Any, prompt: str) -> tuple[torch.Tenso
     if spec.family is not ModelFamily.STABLE_DIFFUSION_XL:
         return pipeline.encode_prompt(prompt, "cpu", _BATCH, False)[0], {}
     text, _, pooled, _ = pipeline.encode_prompt(prompt, num_images_per_prompt=_BATCH, do_classifier_free_guidance=False)
+    if not prompt and pipeline.config.force_zeros_for_empty_prompt:
+        text, pooled = torch.zeros_like(text), torch.zeros_like(pooled)
     sizes = torch.tensor([256.0, 256, 0, 0, 256, 256]).expand(_BATCH, -1)
     return text, {"text_embeds": pooled, "time_ids": sizes}
