@@ -155,7 +155,7 @@ class Runner:
     def _paint(self, run: JobRun) -> str | None:
         """Do the current leg, and wait for the job before to be saved."""
         run.on_phase(Phase.LOADING)
-        self._generator.expect(self._claims.next_job(self._lane))
+        self._generator.expect(partial(self._claims.next_job, self._lane))
         try:
             self._work(run)
         except DeviceLost as lost:

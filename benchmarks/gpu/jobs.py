@@ -65,7 +65,9 @@ def run(generator: FluxLocalGenerator, subject: Subject, model: str, prompt: str
     return now() - began
 
 
-def next_job(subject: Subject, model: str, prompt: str, **changes: Any) -> NextJob:
-    """Return what a worker would hear of such a job while the one before it runs."""
+def next_job(subject: Subject, model: str | None, prompt: str, **changes: Any) -> NextJob | None:
+    """Return what a worker would hear of such a job while the one before it runs; of no model, nothing."""
+    if model is None:
+        return None
     params = resolve_options(find_model(model), prompt, cast(GenerationOptions, options_for(subject, model, **changes)))
     return NextJob(residency=model, params=params)

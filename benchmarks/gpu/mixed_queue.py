@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.figures import Figures, Target
@@ -55,7 +56,7 @@ def run_queue(subject: Subject, order: Sequence[str], **changes: Any) -> tuple[l
     began, ends = now(), []
     for index, model in enumerate(order):
         following = order[index + 1] if index + 1 < len(order) else None
-        generator.expect(next_job(subject, following, f"picture {index + 1}", **changes) if following else None)
+        generator.expect(partial(next_job, subject, following, f"picture {index + 1}", **changes))
         run(generator, subject, model, prompt=f"picture {index}", **changes)
         ends.append(now())
     seconds = [end - start for start, end in zip([began, *ends], ends, strict=False)]

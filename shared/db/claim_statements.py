@@ -40,7 +40,7 @@ CLAIM: Final = (
     )
     .returning(*JOB_COLUMNS)
 )
-BEGIN_ATTEMPT: Final = insert(AttemptRow)
+BEGIN_ATTEMPT: Final = insert(AttemptRow).returning(*AttemptRow.__table__.columns)
 RENEW: Final = (
     update(JobRow).where(HELD).values(lease_expires_at=bindparam("lease_until")).returning(JobRow.cancel_requested_at)
 )

@@ -35,7 +35,7 @@ from shared.db.claim_statements import (
 from shared.db.engine import Database
 from shared.db.mapping import to_route
 from shared.db.models import AttemptRow, JobRow
-from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_jobs
+from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_claimed
 from shared.domain.acceleration import Acceleration
 from shared.domain.errors import WorkerCrashed
 from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, NextJob, Timings
@@ -75,8 +75,7 @@ class ClaimRepository:
                 return None
             row = connection.execute(CLAIM, {"job_id": job_id, **taken}).one()
             began = {"job_id": row.id, "attempt": row.attempt, "lane": lane, "owner": owner, "started_at": now}
-            connection.execute(BEGIN_ATTEMPT, began)
-            return load_jobs(connection, [row])[0]
+            return load_claimed(connection, row, connection.execute(BEGIN_ATTEMPT, began).one())
 
     def heartbeat(self, claim: Claim, lease: timedelta) -> Heartbeat:
         """Extend the lease."""

@@ -38,6 +38,14 @@ def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
     return [to_job(row, inputs[row.id], images[row.id], attempts[row.id]) for row in rows]
 
 
+def load_claimed(connection: Connection, row: Row[Any], begun: Row[Any]) -> Job:
+    """As ``load_jobs`` for one job that an attempt just began of; the first is asked for no others."""
+    if row.attempt > 1:
+        return load_jobs(connection, [row])[0]
+    inputs = _by_job(connection, _INPUTS, [row.id] if _may_have_inputs(row) else [])
+    return to_job(row, inputs[row.id], [], [begun])
+
+
 def is_due(lane: Lane | BindParameter[Any], now: datetime | BindParameter[Any]) -> ColumnElement[bool]:
     """Return the condition for a job that a worker of this lane may claim now."""
     paused = exists().where(LaneRow.lane == lane, LaneRow.paused_at.is_not(None))

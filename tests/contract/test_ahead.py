@@ -52,7 +52,7 @@ def hint(options):
 
 
 def run(generator, options, following=None, context=None):
-    generator.expect(None if following is None else hint(following))
+    generator.expect(lambda: None if following is None else hint(following))
     return np.asarray(generator.generate(context=context, **options)[0])
 
 

@@ -171,10 +171,10 @@ class TestMixedQueue:
         store = store_on(card(ROOM_FOR_ALL - TRANSFORMER))
         generator = FluxLocalGenerator(store)
         for model in ("demo-fill", "demo"):
-            generator.expect(None)
+            generator.expect(lambda: None)
             paint(generator, model)
         store.residency.evict(["demo-fill", "demo-fill/modulation"])
-        generator.expect(NextJob(residency="demo-fill", params=params(kind="fill")))
+        generator.expect(lambda: NextJob(residency="demo-fill", params=params(kind="fill")))
         # When a job of another model runs
         assert np.array_equal(paint(generator, "demo"), reference["demo"])
         # Then the next one's weights are there before its job
@@ -184,7 +184,7 @@ class TestMixedQueue:
         store = store_on(card(ROOM_FOR_ONE))
         generator = FluxLocalGenerator(store)
         for model in ("demo-fill", "demo"):
-            generator.expect(NextJob(residency="demo-fill", params=params(kind="fill")))
+            generator.expect(lambda: NextJob(residency="demo-fill", params=params(kind="fill")))
             paint(generator, model)
         assert generator.resident() == {"demo"}
 

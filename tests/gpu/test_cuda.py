@@ -62,7 +62,8 @@ def test_the_next_job_s_table_is_made_beside_the_running_one_and_no_bit_differs(
     # When each job hears of the next one, then its picture is the same as with all layers in place
     for options, following in itertools.pairwise([*jobs, *jobs]):
         params = resolve_options(CATALOG[following["model"]], "a red circle", following)
-        tight.expect(NextJob(residency=following["model"], params=params))
+        foreseen = NextJob(residency=following["model"], params=params)
+        tight.expect(lambda foreseen=foreseen: foreseen)
         made, plain = (generator.generate("a red circle", **options)[0] for generator in (tight, roomy))
         assert np.array_equal(np.asarray(made), np.asarray(plain))
     assert tight.store.tables.prepared - before >= len(jobs) - 1

@@ -1,4 +1,4 @@
-"""Getting ready for the next job beside the running one: its prompt's embeddings, its modulation table.
+"""Getting ready for the next job beside the running one: its weights, its prompt's embeddings, its modulation table.
 
 Nothing depends on it: what was not foreseen, or foreseen wrongly, is made when the job comes.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Protocol
 
 from shared.domain.job import NextJob
@@ -14,6 +15,7 @@ from shared.domain.model import ModelFamily
 from shared.domain.params import EditParams, JobParams
 from shared.domain.precision import ResidencyKey
 from shared.planner import Shape
+from worker.generators.interface import Foresight
 from worker.pipelines.device import free_cached_memory, is_out_of_memory
 from worker.pipelines.loader import LoadedPipeline
 from worker.pipelines.placement import Placement, Unmanaged
@@ -30,7 +32,7 @@ class EncodesPrompts(Protocol):
 
 
 class Ahead:
-    """Follows one running job. Does something only where the next one will read a modulation table."""
+    """Follows one running job; asks for the next one only where there is room to get ready for it."""
 
     def __init__(
         self,
@@ -38,34 +40,41 @@ class Ahead:
         calls: EncodesPrompts,
         running: LoadedPipeline,
         placement: Placement | Unmanaged,
-        expected: NextJob | None,
+        foresight: Foresight,
     ) -> None:
         self._store = store
         self._calls = calls
+        self._running = running
         self._placement = placement
-        self._expected = expected
-        self._next = _known(store, running, expected)
+        self._foresight = foresight
         self._table: Preparation | None = None
+
+    def bring(self) -> None:
+        """Bring the next model's weights beside the running one's."""
+        if self._placement.has_room and self._expected is not None:
+            self._store.prefetch(self._expected.residency)
 
     def encode(self) -> None:
         """Encode the next prompt while the encoders are there for the running job's."""
-        if self._next is None or self._expected is None or not self._placement.holds_encoders:
+        if not self._placement.holds_encoders or (found := self._next_with_table()) is None:
             return
-        if self._needs_table(self._expected) and not self._store.prompts.peek(prompt_key(self._next, self._prompt)):
+        pipeline, expected = found
+        if not self._store.prompts.peek(prompt_key(pipeline, expected.params.prompt)):
             with self._harmless():
-                self._calls.encode(self._next, self._placement, self._expected.params)
+                self._calls.encode(pipeline, self._placement, expected.params)
 
     def begin(self) -> None:
         """Start the next table, or start it again, while the running job's first image is denoised."""
         self.close()
-        if self._next is None or self._expected is None or not self._needs_table(self._expected):
+        if (found := self._next_with_table()) is None:
             return
-        embeds = self._store.prompts.peek(prompt_key(self._next, self._prompt))
+        pipeline, expected = found
+        embeds = self._store.prompts.peek(prompt_key(pipeline, expected.params.prompt))
         if embeds is not None:
             device = self._store.device.torch_device
             with self._harmless():
                 self._table = self._store.prepare_table(
-                    self._next, self._expected.params, lambda: embeds.pooled_prompt_embeds.to(device)
+                    pipeline, expected.params, lambda: embeds.pooled_prompt_embeds.to(device)
                 )
 
     def step_done(self, share: float) -> None:
@@ -80,17 +89,25 @@ class Ahead:
             self._table.close()
             self._table = None
 
-    @property
-    def _prompt(self) -> str:
-        return "" if self._expected is None else self._expected.params.prompt
+    @cached_property
+    def _expected(self) -> NextJob | None:
+        return self._foresight()
 
-    def _needs_table(self, expected: NextJob) -> bool:
-        """Whether the next job's plan has a table, and there is room to make it now."""
-        if not self._placement.has_room:
-            return False
-        return self._store.needs_table(
-            ResidencyKey.parse(expected.residency), _shape(expected.params), self._placement.table_bytes
-        )
+    @cached_property
+    def _next(self) -> LoadedPipeline | None:
+        """The next job's pipeline if it was used before and reads prompts as the running one does."""
+        found = None if self._expected is None else self._store.known(ResidencyKey.parse(self._expected.residency))
+        if found is None or not found.spec.family is self._running.spec.family is ModelFamily.FLUX:
+            return None
+        return found if found.encoders == self._running.encoders else None
+
+    def _next_with_table(self) -> tuple[LoadedPipeline, NextJob] | None:
+        """Return the next job and its pipeline if its plan has a table, and there is room to make it now."""
+        if not self._placement.has_room or self._expected is None or self._next is None:
+            return None
+        key, shape = ResidencyKey.parse(self._expected.residency), _shape(self._expected.params)
+        needs = self._store.needs_table(key, shape, self._placement.table_bytes)
+        return (self._next, self._expected) if needs else None
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:
@@ -103,14 +120,6 @@ class Ahead:
             self.close()
             self._next = None
             free_cached_memory(self._store.device)
-
-
-def _known(store: PipelineStore, running: LoadedPipeline, expected: NextJob | None) -> LoadedPipeline | None:
-    """Return the next job's pipeline if it was used before and reads prompts as the running one does."""
-    found = None if expected is None else store.known(ResidencyKey.parse(expected.residency))
-    if found is None or not found.spec.family is running.spec.family is ModelFamily.FLUX:
-        return None
-    return found if found.encoders == running.encoders else None
 
 
 def _shape(params: JobParams) -> Shape:

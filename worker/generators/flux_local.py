@@ -10,12 +10,12 @@ from PIL import Image
 from shared.catalog import find_model
 from shared.domain.capabilities import fit_size
 from shared.domain.errors import CapabilityError, MediaError
-from shared.domain.job import NextJob
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
 from shared.domain.precision import Precision
 from worker.demo.vocabulary import unknown_words
 from worker.generators.interface import (
+    Foresight,
     GenerationContext,
     GenerationOptions,
     ImageGeneratorInterface,
@@ -45,9 +45,9 @@ class FluxLocalGenerator(ImageGeneratorInterface):
         """What jobs had to give up for want of memory."""
         return self._painter.ladder
 
-    def expect(self, next_job: NextJob | None) -> None:
-        """Remember what to get ready for; see ``ImageGeneratorInterface.expect``."""
-        self._painter.expected = next_job
+    def expect(self, foresight: Foresight) -> None:
+        """Remember whom to ask what to get ready for; see ``ImageGeneratorInterface.expect``."""
+        self._painter.foresight = foresight
 
     def warm(self, model: str, precision: Precision = Precision.EXACT) -> None:
         """Load a model and put it on the device, its code compiled; see ``ImageGeneratorInterface.warm``."""

@@ -45,6 +45,15 @@ class GenerationOptions(TypedDict, total=False):
     """Relative change of the first block's output below which a step is skipped, 0..1."""
 
 
+Foresight = Callable[[], NextJob | None]
+"""Says what the next job probably is, if anything."""
+
+
+def nothing_foreseen() -> NextJob | None:
+    """Know nothing of the next job."""
+    return None
+
+
 PICTURES: Final = ("image", "mask", "reference")
 """Options that are pictures; the others, but for ``model``, are parameters of the job."""
 
@@ -168,8 +177,8 @@ class ImageGeneratorInterface(ABC):
         """Return the residency keys of what is loaded now: jobs with one of them start without loading weights."""
         return frozenset()
 
-    def expect(self, next_job: NextJob | None) -> None:  # noqa: B027  # nobody has to implement a hint
-        """Hear what the next job probably is: whoever can gets ready for it while the current one computes.
+    def expect(self, foresight: Foresight) -> None:  # noqa: B027  # nobody has to implement a hint
+        """Hear whom to ask what the next job probably is: whoever can gets ready for it beside the current one.
 
-        A hint, called before ``generate``; nothing has to come of it.
+        A hint, called before ``generate``; nothing has to come of it, and who cannot get ready does not ask.
         """

@@ -8,10 +8,9 @@ from PIL import Image
 
 from shared.catalog import find_model
 from shared.domain.errors import CapabilityError
-from shared.domain.job import NextJob
 from shared.domain.params import GenerateParams
 from shared.domain.precision import Precision
-from worker.generators.interface import GenerationContext, GenerationOptions, ImageGeneratorInterface
+from worker.generators.interface import Foresight, GenerationContext, GenerationOptions, ImageGeneratorInterface
 from worker.generators.ip_adapter_runner import IPAdapterRunner
 from worker.generators.options import resolve_options
 from worker.pipelines.store import PipelineStore
@@ -28,9 +27,9 @@ class IPAdapterLocalAdapter(ImageGeneratorInterface):
         """Load a model with its adapter; see ``ImageGeneratorInterface.warm``."""
         self._runner.warm(find_model(model), precision)
 
-    def expect(self, next_job: NextJob | None) -> None:
-        """Remember what to get ready for; see ``ImageGeneratorInterface.expect``."""
-        self._runner.painter.expected = next_job
+    def expect(self, foresight: Foresight) -> None:
+        """Remember whom to ask what to get ready for; see ``ImageGeneratorInterface.expect``."""
+        self._runner.painter.foresight = foresight
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""

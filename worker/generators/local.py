@@ -7,11 +7,10 @@ from typing import Unpack
 from PIL import Image
 
 from shared.catalog import find_model
-from shared.domain.job import NextJob
 from shared.domain.model import ModelFamily
 from shared.domain.precision import Precision
 from worker.generators.flux_local import FluxLocalGenerator
-from worker.generators.interface import GenerationContext, GenerationOptions, ImageGeneratorInterface
+from worker.generators.interface import Foresight, GenerationContext, GenerationOptions, ImageGeneratorInterface
 from worker.generators.ip_adapter_local import IPAdapterLocalAdapter
 from worker.pipelines.store import PipelineStore
 
@@ -27,10 +26,10 @@ class LocalGenerator(ImageGeneratorInterface):
         """Put a model on the device for jobs by words alone; see ``ImageGeneratorInterface.warm``."""
         self._flux.warm(model, precision)
 
-    def expect(self, next_job: NextJob | None) -> None:
-        """Remember what to get ready for; see ``ImageGeneratorInterface.expect``."""
-        self._flux.expect(next_job)
-        self._consistent.expect(next_job)
+    def expect(self, foresight: Foresight) -> None:
+        """Remember whom to ask what to get ready for; see ``ImageGeneratorInterface.expect``."""
+        self._flux.expect(foresight)
+        self._consistent.expect(foresight)
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
-from shared.domain.job import NextJob
 from shared.domain.model import PipelineSpec
 from shared.domain.params import BaseParams, JobKind
 from shared.domain.precision import ResidencyKey
@@ -18,7 +17,7 @@ from shared.domain.status import Phase
 from shared.planner import Shape
 from worker.generators.ahead import Ahead
 from worker.generators.climb import Climb
-from worker.generators.interface import GenerationContext
+from worker.generators.interface import Foresight, GenerationContext, nothing_foreseen
 from worker.pipelines.assemble import starting_from_picture
 from worker.pipelines.decode import decode_latents
 from worker.pipelines.device import StepPacer, device_loss
@@ -55,8 +54,8 @@ class Painter:
     def __init__(self, store: PipelineStore) -> None:
         self.store = store
         self.ladder = Ladder()
-        self.expected: NextJob | None = None
-        """What the next job probably is; what it needs is brought or made early where there is room."""
+        self.foresight: Foresight = nothing_foreseen
+        """Whom to ask what the next job probably is; what it needs is brought or made early where there is room."""
 
     def paint(
         self,
@@ -82,7 +81,7 @@ class Painter:
                 climb = Climb(self.ladder, job, placement, context, self.store.device)
                 starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
                 runs = starting_from_picture(loaded) if starts_from_picture else loaded
-                ahead = Ahead(self.store, calls, loaded, placement, self.expected)
+                ahead = Ahead(self.store, calls, loaded, placement, self.foresight)
                 with (guide or _unguided)(runs, params) as (guided, look), closing(ahead):
                     return self._run(calls, climb, guided, params, pictures, look, ahead)
             finally:
@@ -113,8 +112,7 @@ class Painter:
         def paint(index: int) -> Image.Image:
             context.on_phase(Phase.DENOISING)
             with placement.denoising():
-                if placement.has_room and self.expected is not None:
-                    self.store.prefetch(self.expected.residency)
+                ahead.bring()
                 if index == 0:
                     ahead.begin()
                 latents = self._denoise(loaded.pipeline, params, index, inputs, context, start_preview(), ahead)
