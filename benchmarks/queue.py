@@ -28,7 +28,7 @@ from shared.db.claims import ClaimRepository
 from shared.db.engine import Database, open_database
 from shared.db.models import JobRow
 from shared.db.queue import QueueRepository
-from shared.domain.job import Claim, Lane
+from shared.domain.job import Claim, Lane, Timings
 from shared.ids import new_job_id
 
 SUBMIT_TARGET_RATIO: Final = 2.0
@@ -67,7 +67,7 @@ def time_reads(client: Client, paths: list[str], count: int) -> list[float]:
 
 
 def time_claims(source: Path, folder: Path, count: int, resident: frozenset[str]) -> list[float]:
-    """Return milliseconds of each claim out of a copy of the database; each job is given back before the next."""
+    """Return milliseconds of each claim out of a copy of the database; each job is ended before the next is claimed."""
     copy = folder / "claims.db"
     for suffix in ("", "-wal"):
         shutil.copy(f"{source}{suffix}", f"{copy}{suffix}")
@@ -79,7 +79,7 @@ def time_claims(source: Path, folder: Path, count: int, resident: frozenset[str]
         job = claims.claim(Lane.GPU, "bench", LEASE, resident)
         times.append((time.perf_counter() - began) * 1000)
         assert job is not None
-        claims.release(Claim(job_id=job.id, attempt=job.attempt, owner="bench"))
+        claims.cancel(Claim(job_id=job.id, attempt=job.attempt, owner="bench"), Timings())
     database.dispose()
     return times
 

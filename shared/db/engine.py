@@ -11,9 +11,10 @@ can corrupt a WAL database (https://sqlite.org/wal.html#walresetbug).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Literal
 
 import pysqlite3.dbapi2
@@ -23,6 +24,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT_SECONDS: Final = 10.0
 """How long a write waits for another one's lock; ``?timeout=SECONDS`` in the URL says otherwise."""
+
+TURN_SECONDS: Final = 0.1
+"""How long a thread waits for the writes of the others before it leaves the order to SQLite."""
 
 JOURNAL_SIZE_LIMIT_BYTES: Final = 64 * 2**20
 
@@ -37,6 +41,28 @@ class BrokenReference(RuntimeError):
     """A change of the schema would leave rows that refer to nothing."""
 
 
+class Turn:
+    """Lets the threads of one process write one after another, each as soon as the one before is done.
+
+    SQLite would have a thread that finds the database locked sleep and look again, longer each time. This is a
+    courtesy and no guard: who waits for too long, since another process holds the lock, goes on and lets SQLite decide.
+    """
+
+    def __init__(self, seconds: float = TURN_SECONDS) -> None:
+        self._seconds = seconds
+        self._lock = Lock()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Wait for the turn, and pass it on at the end of the block."""
+        mine = self._lock.acquire(timeout=self._seconds)
+        try:
+            yield
+        finally:
+            if mine:
+                self._lock.release()
+
+
 class Database:
     """Hands out short transactions. Create it after a fork, never before."""
 
@@ -44,8 +70,13 @@ class Database:
         if make_url(url).get_backend_name() == "sqlite":
             self.engine = create_engine(url, module=pysqlite3.dbapi2, connect_args=_connect_args(url))
             _prepare_sqlite(self.engine)
+            self._turn: Callable[[], AbstractContextManager[None]] = Turn().taken
         else:
+            self._turn = nullcontext
             self.engine = create_engine(url)
+        # Made once: the pool is the same, and making them costs as much as a short statement.
+        self._durable = self.engine.execution_options(write="FULL")
+        self._quick = self.engine.execution_options(write="NORMAL")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -56,8 +87,7 @@ class Database:
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
         """Open a write transaction; it commits at the end of the block, or rolls back on an error."""
-        engine = self.engine.execution_options(write="FULL" if durable else "NORMAL")
-        with engine.begin() as connection:
+        with self._turn(), (self._durable if durable else self._quick).begin() as connection:
             yield connection
 
     @contextmanager
@@ -74,7 +104,7 @@ class Database:
             with self.write() as connection:
                 yield connection
             return
-        with self.engine.execution_options(write="FULL").connect() as connection:
+        with self._durable.connect() as connection:
             driver: Any = connection.connection.driver_connection
             driver.execute("PRAGMA foreign_keys=OFF")
             try:
@@ -116,6 +146,7 @@ def _prepare_sqlite(engine: Engine) -> None:
             connection.exec_driver_sql("BEGIN")
             return
         if connection.info.get("synchronous") != synchronous:
-            connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA synchronous={synchronous}")
             connection.info["synchronous"] = synchronous
         connection.exec_driver_sql("BEGIN IMMEDIATE")
