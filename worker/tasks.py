@@ -18,6 +18,7 @@ from shared.domain.errors import ServiceError
 from shared.logging import configure_logging
 from shared.settings import WorkerSettings
 from worker.build import GpuWorker, MakeGenerator
+from worker.child_watch import ChildWatch
 from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,7 @@ class LaneProcess(ABC):
         """Register tasks and signal handlers on ``app``."""
         for name in TASKS.values():
             app.task(name=name)(self._answer)
+        app.steps["worker"].add(ChildWatch)
         # The child never sees SIGTERM, so the parent passes it on through shared memory.
         signals.worker_shutting_down.connect(self._on_shutdown, weak=False)
         signals.worker_init.connect(self._on_parent_start, weak=False)
