@@ -1,6 +1,7 @@
 # `make help` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+JOBS ?= 2
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
@@ -26,8 +27,9 @@ demo: setup ## Start the stack, make one picture of each kind, stop the stack
 up: setup ## Run the stack in the foreground until Ctrl+C
 	$(BIN)/flux-image up
 
-test: setup ## Run every test; the parts that need a GPU skip with a reason
-	$(BIN)/python -m pytest
+test: setup ## Run every test, JOBS=2 files at a time; the parts that need a GPU skip with a reason
+	@# Much of the time is waiting. One torch thread each, or they would stand in each other's way.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 check: setup ## Lint, types and import rules
 	$(BIN)/ruff format --check .
