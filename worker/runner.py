@@ -100,7 +100,8 @@ class Runner:
             run = self._begin(job, alive)
             outcome = self._outcomes.conclude(run, partial(self._paint, run))
             if outcome is None:
-                self._saving = self._saver.start(self._save, run, alive.pop_all())
+                self._saving = self._saver.start(self._save, run)
+                self._saver.start(alive.pop_all().close)
                 outcome = "saving"
             else:
                 log.info("job ended", action="end_job", outcome=outcome)
@@ -167,11 +168,10 @@ class Runner:
         self._outcomes.record(run.begin_saving)
         return None
 
-    def _save(self, run: JobRun, alive: ExitStack) -> None:
+    def _save(self, run: JobRun) -> None:
         """End the attempt; runs in the saver's thread, after the pictures it was handed before."""
-        with alive:
-            outcome = self._outcomes.conclude(run, partial(self._outcomes.publish, run))
-            log.info("job ended", action="end_job", outcome=outcome)
+        outcome = self._outcomes.conclude(run, partial(self._outcomes.publish, run))
+        log.info("job ended", action="end_job", outcome=outcome)
 
     def _work(self, run: JobRun) -> None:
         if run.job.route.current.generator is Generator.ENHANCER:
