@@ -62,7 +62,7 @@ def main() -> None:
     """Measure and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--submits", type=int, default=240, help="submits to the busy stack")
-    parser.add_argument("--idle", type=int, default=80, help="submits to the stack at rest")
+    parser.add_argument("--idle", type=int, default=300, help="submits to the stack at rest")
     options = parser.parse_args()
     with bench_stack() as stack, Client(stack.api_url) as client:
         probe = CommitProbe(stack.data_dir)
