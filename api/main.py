@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import redis
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from api.background import running
 from api.body_limit import BodyLimit
 from api.deps import Services
 from api.errors import install_error_handlers
@@ -120,14 +120,10 @@ def _lifespan(
         )
         sweeper = Sweeper(database, storage, clock)
         listener = ChangeListener(settings.resolved_redis_url, watcher.look_soon)
-        background = [asyncio.create_task(part.run()) for part in (watcher, listener, reconciler, sweeper)]
         try:
-            yield
+            async with running((watcher, listener, reconciler, sweeper)):
+                yield
         finally:
-            for task in background:
-                task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.gather(*background)
             doorbell.close()
             channel.close()
             previews.close()

@@ -1,0 +1,47 @@
+"""Tasks that run beside the requests, for as long as the application does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS: Final = 0.5
+
+
+class Part(Protocol):
+    """Something that has work of its own."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+
+@asynccontextmanager
+async def running(parts: Iterable[Part]) -> AsyncIterator[None]:
+    """Run the parts during the block; at its end all of them have ended."""
+    tasks = {asyncio.create_task(part.run()) for part in parts}
+    try:
+        yield
+    finally:
+        await stop(tasks)
+
+
+async def stop(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until each has ended.
+
+    Once is not always enough: in Python 3.11 a cancel that meets the end of what ``asyncio.wait_for`` waits for is
+    lost (https://github.com/python/cpython/issues/86296), and the task goes on. redis-py sends each command so.
+    """
+    running = tasks
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=PATIENCE_SECONDS)
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a background task had died", action="background_died", error=repr(error))
