@@ -37,8 +37,10 @@ class Submission:
     idempotency_key: str | None = None
     routing: Routing = field(default_factory=Routing)
 
-    def body_sha256(self) -> str:
-        """Return a digest of everything that makes this request what it is."""
+    def key(self) -> IdempotencyKey | None:
+        """Return the caller's key with a digest of everything that makes this request what it is."""
+        if self.idempotency_key is None:
+            return None
         body = {
             "kind": self.kind,
             "model": self.model,
@@ -47,7 +49,8 @@ class Submission:
             "schedule": asdict(self.schedule),
             "routing": asdict(self.routing),
         }
-        return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode())
+        return IdempotencyKey(key=self.idempotency_key, body_sha256=digest.hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class SubmissionService:
         self._max_queued_jobs = max_queued_jobs
 
     def submit(self, submission: Submission) -> Accepted:
-        """Store and enqueue a job; on any error nothing is left behind.
+        """Store and enqueue a job; on any error nothing is left behind. What was accepted before is only returned.
 
         Raises:
           IdempotencyConflict: the key was used for another request.
@@ -87,6 +90,9 @@ class SubmissionService:
           Unavailable: no model was named and no worker has said yet which one is the default.
           StorageFull: there is no room for more pictures.
         """
+        key = submission.key()
+        if key is not None and (known := self._jobs.behind(key)) is not None:
+            return Accepted(known, is_replay=True)
         self._room.check()
         plan = self._generators.plan(_asked(submission))
         job_id = new_job_id()
@@ -103,7 +109,7 @@ class SubmissionService:
             schedule=submission.schedule,
             inputs=inputs,
         )
-        job = self._store(new_job, submission)
+        job = self._store(new_job, submission.pictures, key)
         if job.id != job_id:
             return Accepted(job, is_replay=True)
         self._doorbell.ring(job.id, job.kind, job.lane)
@@ -118,24 +124,21 @@ class SubmissionService:
         )
         return Accepted(job, is_replay=False)
 
-    def _store(self, job: NewJob, submission: Submission) -> Job:
+    def _store(self, job: NewJob, pictures: Sequence[Picture], key: IdempotencyKey | None) -> Job:
         """Write inputs, then the row; delete the inputs again when no row of this job came of it."""
         stored: Job | None = None
         try:
-            for item, picture in zip(job.inputs, submission.pictures, strict=True):
+            for item, picture in zip(job.inputs, pictures, strict=True):
                 self._storage.put(item.path, picture.png)
-            stored = self._add(job, submission)
+            if key is None:
+                stored = self._jobs.add(job, self._max_queued_jobs)
+            else:
+                stored = self._jobs.add_once(job, self._max_queued_jobs, key)
             return stored
         finally:
             if stored is None or stored.id != job.id:
                 for item in job.inputs:
                     self._storage.delete(item.path)
-
-    def _add(self, job: NewJob, submission: Submission) -> Job:
-        if submission.idempotency_key is None:
-            return self._jobs.add(job, self._max_queued_jobs)
-        key = IdempotencyKey(key=submission.idempotency_key, body_sha256=submission.body_sha256())
-        return self._jobs.add_once(job, self._max_queued_jobs, key)
 
 
 def _asked(submission: Submission) -> Asked:

@@ -79,24 +79,22 @@ class JobRepository:
         now = self._clock()
         with self._database.write() as connection:
             connection.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now - KEY_LIFETIME))
-            known = connection.execute(
-                select(IdempotencyRow.job_id, IdempotencyRow.body_sha256).where(IdempotencyRow.key == key.key)
-            ).one_or_none()
-            if known is None:
-                stored = self._insert(connection, job, max_queued)
-                connection.execute(
-                    insert(IdempotencyRow).values(
-                        key=key.key, body_sha256=key.body_sha256, job_id=job.id, created_at=now
-                    )
-                )
-                return stored
-            if known.body_sha256 != key.body_sha256:
-                raise IdempotencyConflict(
-                    "This Idempotency-Key was used for another request. Use a new key for a new request.",
-                    field="Idempotency-Key",
-                )
-            rows = connection.execute(select(*JOB_COLUMNS).where(JobRow.id == known.job_id)).all()
-            return load_jobs(connection, rows)[0]
+            if (known := self._job_behind(connection, key)) is not None:
+                return known
+            stored = self._insert(connection, job, max_queued)
+            connection.execute(
+                insert(IdempotencyRow).values(key=key.key, body_sha256=key.body_sha256, job_id=job.id, created_at=now)
+            )
+            return stored
+
+    def behind(self, key: IdempotencyKey) -> Job | None:
+        """Return the job that ``key`` stands for, or ``None``.
+
+        Raises:
+          IdempotencyConflict: the key was used with another body.
+        """
+        with self._database.read() as connection:
+            return self._job_behind(connection, key)
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or ``None``."""
@@ -166,6 +164,22 @@ class JobRepository:
         with self._database.read() as connection:
             row = connection.execute(select(*ImageRow.__table__.columns).where(ImageRow.id == image_id)).one_or_none()
             return to_image(row) if row else None
+
+    def _job_behind(self, connection: Connection, key: IdempotencyKey) -> Job | None:
+        known = connection.execute(
+            select(IdempotencyRow.job_id, IdempotencyRow.body_sha256).where(
+                IdempotencyRow.key == key.key, IdempotencyRow.created_at >= self._clock() - KEY_LIFETIME
+            )
+        ).one_or_none()
+        if known is None:
+            return None
+        if known.body_sha256 != key.body_sha256:
+            raise IdempotencyConflict(
+                "This Idempotency-Key was used for another request. Use a new key for a new request.",
+                field="Idempotency-Key",
+            )
+        rows = connection.execute(select(*JOB_COLUMNS).where(JobRow.id == known.job_id)).all()
+        return load_jobs(connection, rows)[0]
 
     def _insert(self, connection: Connection, job: NewJob, max_queued: int) -> Job:
         waiting = connection.scalar(_COUNT_QUEUED)

@@ -47,6 +47,19 @@ class TestIdempotencyKey:
         replay = generate(server.client, KEY)
         assert (replay.status_code, replay.json()["status"]) == (202, "cancelled")
 
+    def test_a_replay_is_answered_where_a_new_job_would_be_refused(self, server):
+        # given an accepted job, and then no room for another
+        first = generate(server.client, KEY)
+        media = server.settings.media_dir
+        media.rename(media.with_name("away"))
+
+        # when
+        replay, new = generate(server.client, KEY), generate(server.client)
+
+        # then
+        assert (replay.status_code, replay.json()["id"]) == (202, first.json()["id"])
+        assert new.status_code == 507
+
     def test_parallel_duplicates_are_one_job(self, server):
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: generate(server.client, KEY), range(8)))
