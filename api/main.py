@@ -37,11 +37,12 @@ from shared.broker.urls import redis_url
 from shared.channel.previews import PreviewChannel
 from shared.channel.progress import ProgressChannel
 from shared.clock import Clock, utc_now
-from shared.db.claims import ClaimRepository
 from shared.db.engine import open_database
 from shared.db.jobs import JobRepository
 from shared.db.migrate import check_schema
 from shared.db.queue import QueueRepository
+from shared.db.rescues import RescueRepository
+from shared.db.rings import RingRepository
 from shared.db.stranded import StrandedRepository
 from shared.db.workers import WorkerRepository
 from shared.logging import configure_logging
@@ -89,7 +90,6 @@ def _lifespan(
         broker = redis.Redis.from_url(redis_url(settings.resolved_redis_url), socket_timeout=2)
         doorbell = Doorbell(make_ringing_celery(settings.resolved_redis_url))
         repository, workers = JobRepository(database, clock), WorkerRepository(database, clock)
-        claims = ClaimRepository(database, clock)
         storage = LocalMediaStorage(settings.media_dir)
         room = Room(storage, settings.min_free_bytes)
         queue_repository, queries = QueueRepository(database, clock), JobQueries(repository, channel, storage)
@@ -110,9 +110,9 @@ def _lifespan(
             previews=previews,
         )
         reconciler = Reconciler(
-            claims,
-            SilentWorkers(claims, workers, settings.gpu_lock_path),
+            SilentWorkers(RescueRepository(database, clock), workers, settings.gpu_lock_path),
             queue_repository,
+            RingRepository(database, clock),
             StrandedLanes(StrandedRepository(database), workers, doorbell),
             broker,
             doorbell,

@@ -18,6 +18,8 @@ from shared.clock import Clock, utc_now
 from shared.db.claims import ClaimRepository
 from shared.db.engine import Database, open_database
 from shared.db.migrate import check_schema
+from shared.db.rescues import RescueRepository
+from shared.db.rings import RingRepository
 from shared.db.workers import WorkerRepository, WorkerState
 from shared.domain.errors import ServiceError
 from shared.domain.job import Lane
@@ -85,12 +87,12 @@ class GpuWorker:
         database = self._database = open_database(self._settings.resolved_database_url)
         check_schema(database)
         self._lock.acquire()
-        claims = self._make_claims(database, self._clock)
+        rescues = RescueRepository(database, self._clock)
         presence = self._presence = Presence(
             WorkerRepository(database, self._clock), self._owner, Lane.GPU, self._settings.heartbeat_seconds
         )
         presence.join()
-        if rescued := claims.rescue_others(Lane.GPU, self._owner):
+        if rescued := rescues.rescue_others(Lane.GPU, self._owner):
             log.warning("rescued jobs of a dead worker", action="rescue", jobs=rescued)
         generator, report = self._make_generator()
         presence.publish(report)
@@ -100,14 +102,14 @@ class GpuWorker:
         self_test = self._self_test = SelfTest(
             {"device": lambda: runner.try_out(default_model), "storage": storage.check}
         )
-        if claims.crashed_lately(Lane.GPU):
+        if rescues.crashed_lately(Lane.GPU):
             self_test.doubt("device")
         doorbell = self._doorbell = Doorbell(make_ringing_celery(self._settings.resolved_redis_url))
         runner = self._runner = Runner(
             owner=self._owner,
             lane=Lane.GPU,
             generator=generator,
-            claims=claims,
+            claims=self._make_claims(database, self._clock),
             storage=storage,
             channel=ProgressChannel(self._settings.resolved_redis_url),
             limits=_limits(self._settings),
@@ -117,7 +119,7 @@ class GpuWorker:
             on_storage_failed=partial(self_test.doubt, "storage"),
         )
         presence.become(WorkerState.IDLE)
-        self._ring_for_lost(claims, doorbell)
+        self._ring_for_lost(RingRepository(database, self._clock), doorbell)
 
     def run_next(self) -> str:
         """Run the best queued job; see ``Runner.run_next``. While the self-test fails, run none."""
@@ -141,9 +143,9 @@ class GpuWorker:
             self._database.dispose()
         self._lock.release()
 
-    def _ring_for_lost(self, claims: ClaimRepository, doorbell: Doorbell) -> None:
+    def _ring_for_lost(self, rings: RingRepository, doorbell: Doorbell) -> None:
         """Ring for what a dead worker ran: its bells died with it, and the reconciler may take seconds."""
-        for job_id, kind in claims.due_for_ring(Lane.GPU, _LOST_AT_MOST, QUIET):
+        for job_id, kind in rings.due_for_ring(Lane.GPU, _LOST_AT_MOST, QUIET):
             doorbell.ring(job_id, JobKind(kind), Lane.GPU)
 
     def _warm(self, generator: ImageGeneratorInterface, report: WorkerReport) -> None:

@@ -14,8 +14,8 @@ from api.services.silent_workers import SilentWorkers
 from api.services.stranded import StrandedLanes
 from shared.broker.depth import queue_depth
 from shared.broker.publish import QUIET, Doorbell
-from shared.db.claims import ClaimRepository
 from shared.db.queue import QueueRepository
+from shared.db.rings import RingRepository
 from shared.domain.job import Lane
 from shared.domain.params import JobKind
 
@@ -30,17 +30,17 @@ class Reconciler:
 
     def __init__(
         self,
-        claims: ClaimRepository,
         silent: SilentWorkers,
         queue: QueueRepository,
+        rings: RingRepository,
         stranded: StrandedLanes,
         broker: redis.Redis,
         doorbell: Doorbell,
         interval_seconds: float,
     ) -> None:
-        self._claims = claims
         self._silent = silent
         self._queue = queue
+        self._rings = rings
         self._stranded = stranded
         self._broker = broker
         self._doorbell = doorbell
@@ -62,9 +62,9 @@ class Reconciler:
             log.info("deadline passed", action="expire", jobs=late)
         self._stranded.move_on()
         for lane in Lane:
-            missing = min(self._claims.count_due(lane), MAX_RINGS) - queue_depth(self._broker, lane)
+            missing = min(self._rings.count_due(lane), MAX_RINGS) - queue_depth(self._broker, lane)
             if missing <= 0:
                 continue
-            for job_id, kind in self._claims.due_for_ring(lane, missing, QUIET):
+            for job_id, kind in self._rings.due_for_ring(lane, missing, QUIET):
                 log.info("ringing again", action="ring_again", job_id=job_id)
                 self._doorbell.ring(job_id, JobKind(kind), lane)

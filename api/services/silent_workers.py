@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from shared.db.claims import ClaimRepository
+from shared.db.rescues import RescueRepository
 from shared.db.workers import WorkerRepository
 from shared.domain.job import Claim
 from shared.file_locks import holds_lock
@@ -24,18 +24,18 @@ class SilentWorkers:
     renews its lease within that round.
     """
 
-    def __init__(self, claims: ClaimRepository, workers: WorkerRepository, gpu_lock_path: Path) -> None:
-        self._claims = claims
+    def __init__(self, rescues: RescueRepository, workers: WorkerRepository, gpu_lock_path: Path) -> None:
+        self._rescues = rescues
         self._workers = workers
         self._gpu_lock_path = gpu_lock_path
         self._suspected: frozenset[Claim] = frozenset()
 
     def rescue(self) -> None:
         """Do one round."""
-        expired = self._claims.expired()
+        expired = self._rescues.expired()
         for claim in expired & self._suspected:
             self._end_worker(claim.owner)
-            if self._claims.rescue_expired(claim):
+            if self._rescues.rescue_expired(claim):
                 log.warning("rescued the job of a silent worker", action="rescue", job_id=claim.job_id)
         self._suspected = expired
 

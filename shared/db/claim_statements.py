@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, case, func, insert, or_, update
+from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, update
 
 from shared.db.mapping import route_values
 from shared.db.models import AttemptRow, ImageRow, JobRow, UtcDateTime
 from shared.db.rows import JOB_COLUMNS
 from shared.domain.job import Claim, JobError, JobImage, Timings
 from shared.domain.route import Route
-from shared.domain.status import JobStatus, Phase
+from shared.domain.status import Edge, JobStatus, Phase
 
 HANDED_BACK: Final = {"owner": None, "phase": None, "lease_expires_at": None}
 
@@ -93,6 +93,26 @@ def measured(timings: Timings) -> dict[str, Any]:
 def error_values(error: JobError) -> dict[str, Any]:
     """Return the columns of a job's error."""
     return {"error_code": error.code, "error_message": error.message, "error_retryable": error.retryable}
+
+
+def ended(status: JobStatus, now: datetime) -> dict[str, Any]:
+    """Return what ends a running job."""
+    return {"status": status, "finished_at": now, **HANDED_BACK}
+
+
+def close_attempt(
+    connection: Connection, job_id: str, attempt: int, outcome: Edge, error: JobError | None, now: datetime
+) -> None:
+    """Record how an attempt ended."""
+    values = {
+        "of_job": job_id,
+        "of_attempt": attempt,
+        "ended_at": now,
+        "outcome": outcome,
+        "error_code": error.code if error else None,
+        "error_message": error.message if error else None,
+    }
+    connection.execute(CLOSE_ATTEMPT, values)
 
 
 def image_row(claim: Claim, image: JobImage, now: datetime) -> dict[str, Any]:

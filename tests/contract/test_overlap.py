@@ -142,9 +142,11 @@ class TestWhileItIsSaved:
         assert jobs.get(job.id).status is JobStatus.SUCCEEDED
         assert files() == [f"{job.id}/1-0.png"]
 
-    def test_a_lost_claim_publishes_nothing_and_deletes_its_files(self, saving, jobs, claims, slow_disk, files):
+    def test_a_lost_claim_publishes_nothing_and_deletes_its_files(
+        self, saving, jobs, claims, rescues, slow_disk, files
+    ):
         runner, job = saving
-        claims.rescue_others(Lane.GPU, "w2")
+        rescues.rescue_others(Lane.GPU, "w2")
         claims.claim(Lane.GPU, "w2", LEASE)
         self.finish(runner, slow_disk)
         assert (jobs.get(job.id).status, jobs.get(job.id).owner) == (JobStatus.RUNNING, "w2")

@@ -172,12 +172,12 @@ def test_within_the_grace_time_a_job_is_finished_but_none_is_started(make_runner
     assert (jobs.get(first.id).status, jobs.get(second.id).status) == (JobStatus.SUCCEEDED, JobStatus.QUEUED)
 
 
-def test_a_lost_claim_publishes_nothing_and_deletes_its_files(make_runner, jobs, claims, tmp_path):
+def test_a_lost_claim_publishes_nothing_and_deletes_its_files(make_runner, jobs, claims, rescues, tmp_path):
     job = jobs.add(new_job(), 10)
 
     def script(context):
         paint(context)
-        claims.rescue_others(Lane.GPU, "w2")
+        rescues.rescue_others(Lane.GPU, "w2")
         claims.claim(Lane.GPU, "w2", timedelta(seconds=30))
 
     run_to_its_end(make_runner(script))

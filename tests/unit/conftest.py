@@ -3,6 +3,8 @@ import pytest
 from shared.db.claims import ClaimRepository
 from shared.db.jobs import JobRepository
 from shared.db.queue import QueueRepository
+from shared.db.rescues import RescueRepository
+from shared.db.rings import RingRepository
 from tests.builders import FakeClock
 
 
@@ -24,3 +26,13 @@ def claims(database, clock):
 @pytest.fixture
 def queue(database, clock):
     return QueueRepository(database, clock)
+
+
+@pytest.fixture
+def rescues(database, clock):
+    return RescueRepository(database, clock)
+
+
+@pytest.fixture
+def rings(database, clock):
+    return RingRepository(database, clock)

@@ -12,6 +12,7 @@ from shared.db.audit import audit
 from shared.db.claims import ClaimRepository
 from shared.db.jobs import JobRepository
 from shared.db.models import AttemptRow, ImageRow, JobRow
+from shared.db.rescues import RescueRepository
 from shared.domain.job import Claim, JobImage, Lane, Timings
 from shared.domain.route import simple_route
 from shared.domain.status import Phase
@@ -57,7 +58,7 @@ def test_an_honest_database_has_no_violation(database, media_dir, done):
     for _ in range(3):
         jobs.add(new_job(), 10)
     claims.claim(Lane.GPU, "w1", LEASE)
-    claims.rescue_others(Lane.GPU, "w2")
+    RescueRepository(database).rescue_others(Lane.GPU, "w2")
     claims.claim(Lane.GPU, "w2", LEASE)
     jobs.request_cancel(jobs.add(new_job(), 10).id)
     assert found(database, media_dir) == []

@@ -74,8 +74,8 @@ def paint(storage):
     return paint
 
 
-def rescue_expired(claims):
-    return [claim.job_id for claim in claims.expired() if claims.rescue_expired(claim)]
+def rescue_expired(rescues):
+    return [claim.job_id for claim in rescues.expired() if rescues.rescue_expired(claim)]
 
 
 class TestHandOver:
@@ -104,10 +104,10 @@ class TestHandOver:
         assert (done.warnings, done.timings.queue_wait_seconds) == (("note",), waiting.timings.queue_wait_seconds)
         assert sound()
 
-    def test_a_lost_claim_hands_nothing_over(self, jobs, claims, add, take, paint):
+    def test_a_lost_claim_hands_nothing_over(self, jobs, claims, rescues, add, take, paint):
         add((LOCAL, 1), (REMOTE, 1))
         job, stale = take(Lane.GPU)
-        claims.rescue_others(Lane.GPU, "w2")
+        rescues.rescue_others(Lane.GPU, "w2")
         assert claims.hand_over(stale, job.route.advanced(), Timings(), [], images=paint(job, 1)) is False
         assert jobs.get(job.id).images == ()
 
@@ -136,23 +136,23 @@ class TestHandOver:
         assert (ended.status, len(ended.images)) == (JobStatus.CANCELLED, 1)
         assert sound()
 
-    def test_a_crash_in_the_second_leg_repeats_only_that_leg(self, jobs, claims, add, take, paint, clock, sound):
+    def test_a_crash_in_the_second_leg_repeats_only_that_leg(self, claims, rescues, add, take, paint, clock, sound):
         add((LOCAL, 1), (REMOTE, 1), hybrid=False)
         job, claim = take(Lane.GPU)
         claims.hand_over(claim, job.route.advanced(), Timings(), [], images=paint(job, 1))
         take(Lane.REMOTE, "r1")
         clock.now += LEASE
-        assert rescue_expired(claims) == [job.id]
+        assert rescue_expired(rescues) == [job.id]
         again, _ = take(Lane.REMOTE, "r2")
         assert (again.attempt, again.crashes, again.leg_params.seed, again.leg_params.num_images) == (3, 1, 2, 1)
         assert len(again.images) == 1
         assert sound()
 
-    def test_a_leg_starts_with_fresh_budgets(self, jobs, claims, add, take):
+    def test_a_leg_starts_with_fresh_budgets(self, jobs, claims, rescues, add, take):
         add((LOCAL, 1), (REMOTE, 1))
         for _ in range(2):
             take(Lane.GPU)
-            claims.rescue_others(Lane.GPU, "other")
+            rescues.rescue_others(Lane.GPU, "other")
         job, claim = take(Lane.GPU)
         claims.retry(claim, LOST_CARD, timedelta(0))
         job, claim = take(Lane.GPU)
@@ -199,26 +199,26 @@ class TestDivert:
         ]
         assert sound()
 
-    def test_a_job_that_kills_its_worker_goes_to_the_other_side_once(self, jobs, claims, add, take, clock, sound):
+    def test_a_job_that_kills_its_worker_goes_to_the_other_side_once(self, jobs, rescues, add, take, clock, sound):
         add((LOCAL, 1), generator=GeneratorChoice.FALLBACK)
         for _ in range(3):
             take(Lane.GPU)
-            claims.rescue_others(Lane.GPU, "other")
+            rescues.rescue_others(Lane.GPU, "other")
         job = jobs.get(take(Lane.REMOTE)[0].id)
         assert (job.lane, job.crashes, "remote makes the rest" in job.warnings[0]) == (Lane.REMOTE, 0, True)
         for _ in range(3):
             clock.now += LEASE
-            rescue_expired(claims)
+            rescue_expired(rescues)
             take(Lane.REMOTE)
         assert (jobs.get(job.id).status, jobs.get(job.id).error.code) == (JobStatus.FAILED, "worker_crashed")
         assert sound()
 
-    def test_a_prompt_that_kills_the_enhancer_is_painted_as_it_is(self, jobs, claims, add, take, clock, sound):
+    def test_a_prompt_that_kills_the_enhancer_is_painted_as_it_is(self, jobs, rescues, add, take, clock, sound):
         job = add((ENHANCE, 0), (LOCAL, 1), generator=GeneratorChoice.LOCAL, hybrid=False)
         for _ in range(3):
             take(Lane.REMOTE)
             clock.now += LEASE
-            rescue_expired(claims)
+            rescue_expired(rescues)
         waiting = jobs.get(job.id)
         assert (waiting.status, waiting.lane, waiting.enhancement) == (JobStatus.QUEUED, Lane.GPU, None)
         assert "the prompt was not enhanced: The worker died 3 times" in waiting.warnings[0]

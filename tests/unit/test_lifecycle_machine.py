@@ -24,6 +24,7 @@ from shared.db.jobs import KEY_LIFETIME, JobRepository
 from shared.db.migrate import migrate
 from shared.db.models import JobRow
 from shared.db.queue import QueueRepository
+from shared.db.rescues import RescueRepository
 from shared.domain.errors import IdempotencyConflict, JobConflict
 from shared.domain.job import MAX_CRASHES, Claim, IdempotencyKey, JobClass, JobError, JobImage, Lane, Timings
 from shared.domain.status import TERMINAL_STATUSES, TRANSITIONS, Edge, JobStatus, Phase
@@ -69,6 +70,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.jobs = JobRepository(self.database, self.clock)
         self.claims = ClaimRepository(self.database, self.clock)
+        self.rescues = RescueRepository(self.database, self.clock)
         self.queue = QueueRepository(self.database, self.clock)
         self.expected: dict[str, Expected] = {}
         self.published: set[Claim] = set()
@@ -253,7 +255,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(owner=owners)
     def rescue_others(self, owner):
         dead = [job_id for job_id in self.of_status(JobStatus.RUNNING) if self.expected[job_id].owner != owner]
-        assert sorted(self.claims.rescue_others(Lane.GPU, owner)) == sorted(dead)
+        assert sorted(self.rescues.rescue_others(Lane.GPU, owner)) == sorted(dead)
         self.crash(dead)
 
     @rule()
@@ -261,9 +263,9 @@ class Lifecycle(RuleBasedStateMachine):
         silent = [
             job_id for job_id in self.of_status(JobStatus.RUNNING) if self.expected[job_id].lease_until < self.clock.now
         ]
-        expired = self.claims.expired()
+        expired = self.rescues.expired()
         assert sorted(claim.job_id for claim in expired) == sorted(silent)
-        assert all(self.claims.rescue_expired(claim) for claim in expired)
+        assert all(self.rescues.rescue_expired(claim) for claim in expired)
         self.crash(silent)
 
     # The clock

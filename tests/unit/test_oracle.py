@@ -13,7 +13,7 @@ from tests.upgrades.snapshot import LEASE, stored_image
 
 
 @pytest.fixture
-def history(jobs, claims, tmp_path):
+def history(jobs, claims, rescues, tmp_path):
     """Three submits that were answered; each is done, the second one as its second attempt."""
     history = History()
     for seed in (1, 2, 3):
@@ -22,7 +22,7 @@ def history(jobs, claims, tmp_path):
         history.accepted[seed] = job.id
         claimed = claims.claim(Lane.GPU, "w1", LEASE)
         if seed == 2:
-            claims.rescue_others(Lane.GPU, "w2")
+            rescues.rescue_others(Lane.GPU, "w2")
             claimed = claims.claim(Lane.GPU, "w1", LEASE)
         claim = Claim(job_id=job.id, attempt=claimed.attempt, owner="w1")
         image = stored_image(job, claim, 0)

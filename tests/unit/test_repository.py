@@ -72,11 +72,11 @@ class TestClaim:
 
 
 class TestFencing:
-    def test_a_lost_claim_can_write_nothing(self, jobs, claims):
+    def test_a_lost_claim_can_write_nothing(self, jobs, claims, rescues):
         # Given a job that was rescued from w1 and claimed by w2
         jobs.add(new_job(), 100)
         stale = claim_of(claims.claim(Lane.GPU, "w1", LEASE))
-        claims.rescue_others(Lane.GPU, "w2")
+        rescues.rescue_others(Lane.GPU, "w2")
         current = claim_of(claims.claim(Lane.GPU, "w2", LEASE), "w2")
         # When w1 comes back, then every one of its writes is refused
         error = JobError(code="x", message="x")
@@ -146,33 +146,33 @@ class TestCancelAgainstTheEnd:
 
 
 class TestRescue:
-    def test_a_job_that_kills_its_worker_three_times_is_failed(self, jobs, claims):
+    def test_a_job_that_kills_its_worker_three_times_is_failed(self, jobs, claims, rescues):
         job = jobs.add(new_job(), 100)
         for crash in itertools.count(1):
             if claims.claim(Lane.GPU, f"w{crash}", LEASE) is None:
                 break
-            assert claims.rescue_others(Lane.GPU, "next") == [job.id]
+            assert rescues.rescue_others(Lane.GPU, "next") == [job.id]
         failed = jobs.get(job.id)
         assert (failed.status, failed.error.code, failed.crashes) == (JobStatus.FAILED, "worker_crashed", 3)
 
-    def test_an_expired_lease_is_rescued_and_a_live_one_is_not(self, jobs, claims, clock):
+    def test_an_expired_lease_is_rescued_and_a_live_one_is_not(self, jobs, claims, rescues, clock):
         job = jobs.add(new_job(), 100)
         claims.claim(Lane.GPU, "w1", LEASE)
-        assert claims.expired() == frozenset()
+        assert rescues.expired() == frozenset()
         clock.now += LEASE
-        (claim,) = claims.expired()
+        (claim,) = rescues.expired()
         assert (claim.job_id, claim.attempt, claim.owner) == (job.id, 1, "w1")
-        assert claims.rescue_expired(claim)
-        assert not claims.rescue_expired(claim)
+        assert rescues.rescue_expired(claim)
+        assert not rescues.rescue_expired(claim)
         assert jobs.get(job.id).status is JobStatus.QUEUED
 
-    def test_a_lease_that_was_renewed_meanwhile_is_not_rescued(self, jobs, claims, clock):
+    def test_a_lease_that_was_renewed_meanwhile_is_not_rescued(self, jobs, claims, rescues, clock):
         jobs.add(new_job(), 100)
         claims.claim(Lane.GPU, "w1", LEASE)
         clock.now += LEASE
-        (claim,) = claims.expired()
+        (claim,) = rescues.expired()
         claims.heartbeat(claim, LEASE)
-        assert not claims.rescue_expired(claim)
+        assert not rescues.rescue_expired(claim)
 
     def test_a_crash_keeps_its_reason(self, jobs, claims):
         job = jobs.add(new_job(), 100)
@@ -184,21 +184,21 @@ class TestRescue:
         assert (failed.error.code, failed.crashes) == ("worker_crashed", 3)
         assert "No progress." in failed.error.message
 
-    def test_only_crashes_in_a_row_put_the_device_in_doubt(self, jobs, claims):
+    def test_only_crashes_in_a_row_put_the_device_in_doubt(self, jobs, claims, rescues):
         error = JobError(code="device_lost", message="x")
         seen = []
         for end in ("crash", "crash", "release", "crash", "crash"):
             jobs.add(new_job(), 100)
             claim = claim_of(claims.claim(Lane.GPU, "w1", LEASE))
             claims.crash(claim, error) if end == "crash" else claims.release(claim)
-            seen.append(claims.crashed_lately(Lane.GPU))
+            seen.append(rescues.crashed_lately(Lane.GPU))
         assert seen == [False, True, False, False, True]
 
-    def test_a_cancel_that_the_dead_worker_never_saw_is_honoured(self, jobs, claims):
+    def test_a_cancel_that_the_dead_worker_never_saw_is_honoured(self, jobs, claims, rescues):
         job = jobs.add(new_job(), 100)
         claims.claim(Lane.GPU, "w1", LEASE)
         jobs.request_cancel(job.id)
-        claims.rescue_others(Lane.GPU, "w2")
+        rescues.rescue_others(Lane.GPU, "w2")
         assert jobs.get(job.id).status is JobStatus.CANCELLED
 
     def test_a_release_spends_no_crash(self, jobs, claims):
@@ -209,14 +209,14 @@ class TestRescue:
 
 
 class TestRing:
-    def test_a_job_is_rung_for_once_in_a_while_and_only_so_many(self, jobs, claims, clock):
+    def test_a_job_is_rung_for_once_in_a_while_and_only_so_many(self, jobs, rings, clock):
         first = [jobs.add(new_job(), 100).id for _ in range(3)][:2]
         quiet = timedelta(seconds=10)
-        assert [job_id for job_id, _ in claims.due_for_ring(Lane.GPU, 2, quiet)] == first
-        assert claims.due_for_ring(Lane.GPU, 2, quiet) == []
+        assert [job_id for job_id, _ in rings.due_for_ring(Lane.GPU, 2, quiet)] == first
+        assert rings.due_for_ring(Lane.GPU, 2, quiet) == []
         clock.now += quiet
-        assert len(claims.due_for_ring(Lane.GPU, 2, quiet)) == 2
-        assert claims.count_due(Lane.GPU) == 3
+        assert len(rings.due_for_ring(Lane.GPU, 2, quiet)) == 2
+        assert rings.count_due(Lane.GPU) == 3
 
 
 class TestList:

@@ -48,8 +48,8 @@ def workers(database, clock):
 
 
 @pytest.fixture
-def silent(claims, workers, lock_path):
-    return SilentWorkers(claims, workers, lock_path)
+def silent(rescues, workers, lock_path):
+    return SilentWorkers(rescues, workers, lock_path)
 
 
 def run_a_job(jobs, claims, clock):
@@ -69,10 +69,10 @@ def test_a_hung_worker_is_ended_and_its_job_rescued_one_round_later(silent, jobs
     assert (jobs.get(job.id).status, jobs.get(job.id).crashes) == (JobStatus.QUEUED, 1)
 
 
-def test_a_worker_that_speaks_again_within_a_round_keeps_its_job(silent, jobs, claims, clock):
+def test_a_worker_that_speaks_again_within_a_round_keeps_its_job(silent, jobs, claims, rescues, clock):
     # Given a machine that slept, or a clock that jumped
     run_a_job(jobs, claims, clock)
-    (claim,) = claims.expired()
+    (claim,) = rescues.expired()
     silent.rescue()
     claims.heartbeat(claim, LEASE)
     silent.rescue()
@@ -95,10 +95,10 @@ def test_a_process_that_may_be_somebody_else_is_left_alone(
     assert jobs.get(job.id).status is JobStatus.QUEUED
 
 
-def test_nobody_is_silent_while_the_database_takes_no_writes(silent, jobs, claims, clock, database):
+def test_nobody_is_silent_while_the_database_takes_no_writes(silent, jobs, claims, rescues, clock, database):
     # Given a database that somebody has locked, and a lease that ran out for that reason
     job = run_a_job(jobs, claims, clock)
-    (claim,) = claims.expired()
+    (claim,) = rescues.expired()
     make_impatient(database)
     with database.write():
         for _ in range(2):

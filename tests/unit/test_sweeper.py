@@ -6,6 +6,7 @@ from api.services.sweeper import Sweeper
 from shared.clock import utc_now
 from shared.db.claims import ClaimRepository
 from shared.db.jobs import JobRepository
+from shared.db.rescues import RescueRepository
 from shared.domain.job import JobInput, Lane
 from shared.domain.params import InputRole
 from shared.storage.local import LocalMediaStorage
@@ -48,5 +49,5 @@ def test_the_pictures_of_a_job_that_still_runs_stay(database, storage):
     assert sweep(database, storage, 5) == []
     # When it is over without it, then the file goes
     JobRepository(database).request_cancel(job.id)
-    ClaimRepository(database).rescue_others(Lane.GPU, "w2")
+    RescueRepository(database).rescue_others(Lane.GPU, "w2")
     assert sweep(database, storage, 5) == [f"{job.id}/1-0.png"]

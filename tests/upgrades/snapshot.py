@@ -19,6 +19,7 @@ from shared.db.engine import Database, open_database
 from shared.db.jobs import JobRepository
 from shared.db.migrate import head_revision, migrate
 from shared.db.queue import QueueRepository
+from shared.db.rescues import RescueRepository
 from shared.db.workers import WorkerRepository
 from shared.domain.job import Claim, IdempotencyKey, Job, JobClass, JobError, JobImage, JobInput, Lane, Timings
 from shared.domain.params import InputRole
@@ -73,7 +74,7 @@ def fill(database: Database) -> None:
     _, claim = running()
     claims.retry(claim, JobError(code="storage_failed", message="full", retryable=True), timedelta(days=1000))
     crashed, _ = running()
-    claims.rescue_others(Lane.GPU, "wrk_next")
+    RescueRepository(database).rescue_others(Lane.GPU, "wrk_next")
     queue.hold(crashed.id)
     queue.hold(jobs.add(new_job(), 100).id)
     jobs.request_cancel(jobs.add(new_job(), 100).id)

@@ -14,6 +14,7 @@ from shared.db.jobs import JobFilter, JobRepository
 from shared.db.migrate import SchemaMismatch, check_schema, head_revision, migrate, schema_drift
 from shared.db.models import IdempotencyRow
 from shared.db.queue import QueueRepository
+from shared.db.rescues import RescueRepository
 from shared.domain.job import IdempotencyKey, Lane
 from shared.domain.status import JobStatus
 from shared.storage.local import LocalMediaStorage
@@ -70,7 +71,7 @@ def test_an_upgraded_database_has_this_versions_schema_and_keeps_its_promises(re
     check_schema(released)
     assert schema_drift(released) == []
     # And after the rescue that a worker of the new version starts with, every promise holds
-    ClaimRepository(released).rescue_others(Lane.GPU, "wrk_new")
+    RescueRepository(released).rescue_others(Lane.GPU, "wrk_new")
     assert audit(released, tmp_path / "media") == []
 
 
