@@ -2,123 +2,38 @@
 
 from __future__ import annotations
 
-import struct
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from shared.domain.params import MAX_PROMPT_CHARACTERS, MAX_SEED
 from shared.domain.samplers import SAMPLERS
-from shared.schemas.server import ErrorBody
-from tests.endpoints.conftest import ServerFactory
+from tests.endpoints.bad_requests import (
+    FORM,
+    JSON,
+    JSON_OR_FORM,
+    MULTIPART,
+    PROMPT,
+    SVG,
+    TEXT_BOMB,
+    Bad,
+    animated,
+    chunk,
+    edit,
+    fill,
+    form,
+    json_body,
+    multipart,
+    painting,
+    png_with_header,
+    raw_json,
+    refused,
+    webp_with_canvas,
+    wrong_type,
+)
 from tests.endpoints.server import Server
 from tests.factories import encoded, mask_bytes, noise_bytes, picture, png_bytes
-
-PROMPT = "a red circle"
-JSON = "application/json"
-BOUNDARY = "frontier"
-FORM = "multipart/form-data"
-JSON_OR_FORM = f"{JSON} or {FORM}"
-MULTIPART = f"{FORM}; boundary={BOUNDARY}"
-
-
-@dataclass(frozen=True)
-class Bad:
-    """One request that must be refused, and how. ``says`` is text that the message must hold."""
-
-    path: str
-    send: Mapping[str, Any]
-    field: str
-    limit: Any = None
-    status: int = 422
-    code: str = "invalid_request"
-    says: str = ""
-
-
-def json_body(limit: Any = None, says: str = "", *, names: str | None = None, code: str = "invalid_request", **fields):
-    """A generate request with these fields beside a good prompt; the last one is at fault."""
-    return Bad(
-        "/api/generate", {"json": {"prompt": PROMPT, **fields}}, names or list(fields)[-1], limit, 422, code, says
-    )
-
-
-def raw_json(text: str | bytes, names: str = "body", says: str = "", status: int = 422, code: str = "invalid_request"):
-    headers = {"Content-Type": JSON}
-    return Bad("/api/generate", {"content": text, "headers": headers}, names, None, status, code, says)
-
-
-def wrong_type(path: str, wanted: str, **send: Any):
-    return Bad(path, send, "Content-Type", wanted, 415, "unsupported_media_type", wanted)
-
-
-def form(limit: Any = None, says: str = "", *, names: str | None = None, code: str = "invalid_request", **fields):
-    """An edit request with these fields beside a good prompt and a good picture; the last one is at fault."""
-    send = {"data": {"prompt": PROMPT, **fields}, "files": {"file": ("photo.png", png_bytes())}}
-    return Bad("/api/edit", send, names or list(fields)[-1], limit, 422, code, says)
-
-
-def edit(file: Any, names: str = "file", limit: Any = None, says: str = "", code: str = "invalid_image"):
-    """An edit request with this upload."""
-    return Bad("/api/edit", {"data": {"prompt": PROMPT}, "files": {"file": file}}, names, limit, 422, code, says)
-
-
-def painting(code: str, names: str, limit: Any = None, **given: bytes | str):
-    """A generate request as a form; bytes are pictures."""
-    files = {name: (f"{name}.png", value) for name, value in given.items() if isinstance(value, bytes)}
-    fields = {name: value for name, value in given.items() if isinstance(value, str)}
-    return Bad("/api/generate", {"data": {"prompt": PROMPT, **fields}, "files": files}, names, limit, 422, code, "")
-
-
-def fill(image: bytes | None, mask: bytes | None, names: str, code: str = "invalid_image", **more: Any):
-    given = {"image": image, "mask": mask}
-    files = {name: (f"{name}.png", data) for name, data in given.items() if data is not None}
-    send = {"data": {"prompt": PROMPT}, "files": files}
-    return Bad("/api/fill", send, names, more.get("limit"), 422, code, more.get("says", ""))
-
-
-def multipart(
-    *parts: tuple[str, bytes], path: str = "/api/edit", names: str, content_type: str = MULTIPART, **more: Any
-):
-    """A hand-written form: each part is its Content-Disposition parameters and its bytes."""
-    body = b"".join(
-        f"--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n"
-        for head, data in parts
-    )
-    body += f"--{BOUNDARY}--\r\n".encode()
-    send = {"content": body, "headers": {"Content-Type": content_type}}
-    return Bad(path, send, names, more.get("limit"), more.get("status", 422), more.get("code", "invalid_request"))
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png_with_header(width: int, height: int, *extra: bytes) -> bytes:
-    """A tiny file whose header claims a size that its pixels do not have."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 64))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + pixels + chunk(b"IEND", b"")
-
-
-def webp_with_canvas(width: int, height: int) -> bytes:
-    """An extended WebP whose canvas is larger than anything in it."""
-    body = b"WEBP" + b"VP8X" + struct.pack("<IB3x", 10, 0)
-    body += (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    body += noise_bytes(16, 16, "WEBP")[12:]
-    return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def animated(file_format: str) -> bytes:
-    frames = [picture(), picture().rotate(180)]
-    return encoded(frames[0], file_format, save_all=True, append_images=frames[1:], duration=100)
-
-
-TEXT_BOMB = chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(b"\0" * 200_000_000, 9))
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><rect width="64" height="64"/></svg>'
 
 PARAMETERS = {
     # prompt
@@ -404,15 +319,6 @@ CASES = [
 ]
 
 
-def refused(response: Any) -> Any:
-    """Return the error of a 4xx answer, after a check of its shape."""
-    assert response.headers["Content-Type"] == "application/json"
-    body = response.json()
-    assert set(body) == {"error"}
-    assert set(body["error"]) == {"code", "message", "details"}
-    return ErrorBody.model_validate(body).error
-
-
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # outside of tests it is only a log line
 @pytest.mark.parametrize("bad", CASES)
 def test_bad_input_is_refused_by_field_and_limit_and_leaves_nothing(untouched_server: Server, bad: Bad):
@@ -428,219 +334,6 @@ def test_bad_input_is_refused_by_field_and_limit_and_leaves_nothing(untouched_se
     assert bad.field.lower() in error.message.lower()
     assert len(response.content) < 2000, "the answer echoes the input"
     untouched_server.assert_nothing_left()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "job_01ARZ3NDEKTSV4RRFFQ69G5FAV",
-        "img_01ARZ3NDEKTSV4RRFFQ69G5FAV",
-        "nothing",
-        "..",
-        "%2e%2e",
-        "../../flux-image.db",
-        "..%2f..%2fflux-image.db",
-        "%2e%2e%2f%2e%2e%2fflux-image.db",
-        "%2e%2e/%2e%2e/flux-image.db",
-        "..%5c..%5cflux-image.db",
-        "..%252f..%252fflux-image.db",
-        "%2fetc%2fpasswd",
-        "/etc/passwd",
-        "....//....//flux-image.db",
-        "%00",
-        "x%00.png",
-        "%ff%fe",
-        "%ed%a0%80",
-        "x" * 4000,
-        "'%20OR%201=1--",
-    ],
-)
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/api/jobs/{}"),
-        ("POST", "/api/jobs/{}/cancel"),
-        ("POST", "/api/jobs/{}/hold"),
-        ("POST", "/api/jobs/{}/front"),
-        ("GET", "/api/images/{}"),
-    ],
-)
-def test_an_id_that_is_unknown_or_climbs_directories_is_404(
-    untouched_server: Server, method: str, path: str, name: str
-):
-    # when
-    status, _, body = untouched_server.call_as_written(method, path.format(name))
-
-    # then
-    assert status == 404
-    assert ErrorBody.model_validate_json(body).error.code == "not_found"
-    untouched_server.assert_nothing_left()
-
-
-@pytest.mark.parametrize(
-    ("send", "status", "field"),
-    [
-        ({"json": {"priority": 101}}, 422, "priority"),
-        ({"json": {"priority": "1"}}, 422, "priority"),
-        ({"json": {"priority": None}}, 422, "priority"),
-        ({"json": {"job_class": "urgent"}}, 422, "job_class"),
-        ({"json": {"deadline": "9999-12-31T23:59:59-12:00"}}, 422, "deadline"),
-        ({"json": {"not_before": "soon"}}, 422, "not_before"),
-        ({"json": {"status": "succeeded"}}, 422, "status"),
-        ({"json": ["priority"]}, 422, "body"),
-        ({"content": b"{", "headers": {"Content-Type": JSON}}, 422, "body"),
-        ({"content": b"priority=1", "headers": {"Content-Type": "text/plain"}}, 415, "Content-Type"),
-        ({"data": {"priority": "1"}}, 415, "Content-Type"),
-    ],
-)
-def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(server: Server, send, status: int, field: str):
-    # given
-    job = server.client.post("/api/generate", json={"prompt": PROMPT, "priority": 3}).json()
-
-    # when
-    response = server.client.patch(job["urls"]["self"], **send)
-
-    # then
-    assert response.status_code == status
-    assert refused(response).details["field"] == field
-    assert server.client.get(job["urls"]["self"]).json() == job
-
-
-@pytest.mark.parametrize(
-    ("query", "field", "limit"),
-    [
-        ("status=done", "status", None),
-        ("kind=paint", "kind", None),
-        ("limit=0", "limit", 1),
-        ("limit=201", "limit", 200),
-        ("limit=many", "limit", None),
-        ("cursor=" + "x" * 4000, "cursor", None),
-        ("cursor=yesterday", "cursor", None),
-        ("cursor=job_%00", "cursor", None),
-    ],
-)
-def test_a_list_that_cannot_be_made_is_refused(untouched_server: Server, query: str, field: str, limit: int | None):
-    # when
-    response = untouched_server.client.get(f"/api/jobs?{query}")
-
-    # then
-    assert response.status_code == 422
-    details = refused(response).details
-    assert details["field"].startswith(field)
-    assert details.get("limit") == limit
-
-
-@pytest.mark.parametrize("query", ["wait=601", "wait=-1", "wait=nan", "wait=inf", "wait=x", "since=-1", "since=1.5"])
-def test_a_long_poll_that_cannot_be_done_is_refused(server: Server, query: str):
-    # given
-    job = server.client.post("/api/generate", json={"prompt": PROMPT}).json()
-
-    # when
-    response = server.client.get(f"{job['urls']['self']}?{query}")
-
-    # then
-    assert response.status_code == 422
-    assert refused(response).details["field"] == query.partition("=")[0]
-
-
-@pytest.mark.parametrize(("method", "path"), [("GET", "/api/generate"), ("DELETE", "/api/jobs"), ("PUT", "/health")])
-def test_a_method_that_a_path_has_not_is_405_and_says_which_it_has(untouched_server: Server, method: str, path: str):
-    # when
-    response = untouched_server.client.request(method, path)
-
-    # then
-    assert response.status_code == 405
-    assert refused(response).code == "method_not_allowed"
-    assert response.headers["Allow"]
-
-
-MAX_BYTES = 100_000
-
-
-@pytest.fixture
-def small_server(start_server: ServerFactory) -> Server:
-    """A server that takes little, so that tests need not send much."""
-    return start_server(max_upload_bytes=MAX_BYTES)
-
-
-def test_a_request_above_the_limit_is_refused_by_its_length_before_a_byte_is_read(small_server: Server):
-    # given
-    stream = Endless()
-
-    # when
-    status, headers, body = post_endlessly(
-        small_server, stream, {"Content-Length": str(MAX_BYTES + 1), "Content-Type": MULTIPART}
-    )
-
-    # then
-    assert status == 413
-    assert stream.taken == 0
-    error = ErrorBody.model_validate_json(body).error
-    assert (error.code, error.details) == ("upload_too_large", {"field": "body", "limit": MAX_BYTES})
-    assert headers["access-control-allow-origin"] == "http://localhost:5173"
-    small_server.assert_nothing_left()
-
-
-@pytest.mark.parametrize("content_type", [MULTIPART, JSON])
-def test_a_request_of_unknown_length_is_refused_as_soon_as_it_is_above_the_limit(
-    small_server: Server, content_type: str
-):
-    # given
-    stream = Endless()
-
-    # when
-    status, headers, body = post_endlessly(
-        small_server, stream, {"Content-Type": content_type, "Transfer-Encoding": "chunked"}
-    )
-
-    # then
-    assert status == 413
-    assert MAX_BYTES < stream.taken <= MAX_BYTES + Endless.CHUNK
-    error = ErrorBody.model_validate_json(body).error
-    assert (error.code, error.details) == ("upload_too_large", {"field": "body", "limit": MAX_BYTES})
-    assert headers["access-control-allow-origin"] == "http://localhost:5173"
-    small_server.assert_nothing_left()
-
-
-@pytest.mark.parametrize("length", ["-1", "1e9", "", "٣"])
-def test_a_length_that_is_no_number_does_not_lift_the_limit(small_server: Server, length: str):
-    # when
-    status, _, _ = post_endlessly(small_server, Endless(), {"Content-Type": MULTIPART, "Content-Length": length})
-
-    # then
-    assert status == 413
-
-
-def test_a_request_at_the_limit_is_read(small_server: Server):
-    # given
-    frame = len('{"prompt": ""}')
-
-    # when
-    response = small_server.client.post(
-        "/api/generate", content=b'{"prompt": "' + b"x" * (MAX_BYTES - frame) + b'"}', headers={"Content-Type": JSON}
-    )
-
-    # then: it is only too long for a prompt
-    assert response.status_code == 422
-
-
-class Endless:
-    """A request body that never ends; counts the bytes that were taken from it."""
-
-    CHUNK = 16_384
-
-    def __init__(self) -> None:
-        self.taken = 0
-
-    async def receive(self) -> dict[str, Any]:
-        part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'.encode()
-        self.taken += self.CHUNK
-        return {"type": "http.request", "body": part.ljust(self.CHUNK, b"x"), "more_body": True}
-
-
-def post_endlessly(server: Server, stream: Endless, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
-    path = "/api/generate" if headers["Content-Type"] == JSON else "/api/edit"
-    return server.call_as_written("POST", path, {"Origin": "http://localhost:5173", **headers}, stream.receive)
 
 
 def test_every_fault_of_a_request_is_told_at_once(untouched_server: Server):
