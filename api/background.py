@@ -37,11 +37,11 @@ async def stop(tasks: set[asyncio.Task[None]]) -> None:
     Once is not always enough: in Python 3.11 a cancel that meets the end of what ``asyncio.wait_for`` waits for is
     lost (https://github.com/python/cpython/issues/86296), and the task goes on. redis-py sends each command so.
     """
-    running = tasks
-    while running:
-        for task in running:
+    pending = tasks
+    while pending:
+        for task in pending:
             task.cancel()
-        _, running = await asyncio.wait(running, timeout=PATIENCE_SECONDS)
+        _, pending = await asyncio.wait(pending, timeout=PATIENCE_SECONDS)
     for task in tasks:
         if not task.cancelled() and (error := task.exception()):
             log.error("a background task had died", action="background_died", error=repr(error))

@@ -164,7 +164,7 @@ class ClaimRepository:
 
         It counts as a crash, like a rescue, but the attempt keeps the reason.
         """
-        return bool(take_back(self._database, self._clock(), HELD, error, named(claim)))
+        return bool(take_back(self._database, self._clock, HELD, error, named(claim)))
 
     def next_job(self, lane: Lane) -> NextJob | None:
         """Return what the lane's next job probably is, for a worker that can get ready for it."""

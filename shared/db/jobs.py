@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, insert, or_, select, update
@@ -79,7 +79,7 @@ class JobRepository:
         now = self._clock()
         with self._database.write() as connection:
             connection.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now - KEY_LIFETIME))
-            if (known := self._job_behind(connection, key)) is not None:
+            if (known := _job_behind(connection, key, now)) is not None:
                 return known
             stored = self._insert(connection, job, max_queued)
             connection.execute(
@@ -94,7 +94,7 @@ class JobRepository:
           IdempotencyConflict: the key was used with another body.
         """
         with self._database.read() as connection:
-            return self._job_behind(connection, key)
+            return _job_behind(connection, key, self._clock())
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or ``None``."""
@@ -165,22 +165,6 @@ class JobRepository:
             row = connection.execute(select(*ImageRow.__table__.columns).where(ImageRow.id == image_id)).one_or_none()
             return to_image(row) if row else None
 
-    def _job_behind(self, connection: Connection, key: IdempotencyKey) -> Job | None:
-        known = connection.execute(
-            select(IdempotencyRow.job_id, IdempotencyRow.body_sha256).where(
-                IdempotencyRow.key == key.key, IdempotencyRow.created_at >= self._clock() - KEY_LIFETIME
-            )
-        ).one_or_none()
-        if known is None:
-            return None
-        if known.body_sha256 != key.body_sha256:
-            raise IdempotencyConflict(
-                "This Idempotency-Key was used for another request. Use a new key for a new request.",
-                field="Idempotency-Key",
-            )
-        rows = connection.execute(select(*JOB_COLUMNS).where(JobRow.id == known.job_id)).all()
-        return load_jobs(connection, rows)[0]
-
     def _insert(self, connection: Connection, job: NewJob, max_queued: int) -> Job:
         waiting = connection.scalar(_COUNT_QUEUED)
         if (waiting or 0) >= max_queued:
@@ -218,6 +202,23 @@ class JobRepository:
             "errors": 0,
             "created_at": self._clock(),
         }
+
+
+def _job_behind(connection: Connection, key: IdempotencyKey, now: datetime) -> Job | None:
+    known = connection.execute(
+        select(IdempotencyRow.job_id, IdempotencyRow.body_sha256).where(
+            IdempotencyRow.key == key.key, IdempotencyRow.created_at >= now - KEY_LIFETIME
+        )
+    ).one_or_none()
+    if known is None:
+        return None
+    if known.body_sha256 != key.body_sha256:
+        raise IdempotencyConflict(
+            "This Idempotency-Key was used for another request. Use a new key for a new request.",
+            field="Idempotency-Key",
+        )
+    rows = connection.execute(select(*JOB_COLUMNS).where(JobRow.id == known.job_id)).all()
+    return load_jobs(connection, rows)[0]
 
 
 def _input_row(job_id: str, item: JobInput) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class RescueRepository:
 
         Only the holder of the lane's file lock may call this: the lock proves that the others are dead.
         """
-        return take_back(self._database, self._clock(), and_(JobRow.lane == lane, JobRow.owner != owner))
+        return take_back(self._database, self._clock, and_(JobRow.lane == lane, JobRow.owner != owner))
 
     def expired(self) -> frozenset[Claim]:
         """Return the claims whose lease ran out, looked at while nobody else could write.
@@ -51,8 +51,8 @@ class RescueRepository:
 
     def rescue_expired(self, claim: Claim) -> bool:
         """Take back a job if its lease still is run out."""
-        now = self._clock()
-        return bool(take_back(self._database, now, and_(HELD, _is_expired(now)), params=named(claim)))
+        condition = and_(HELD, _is_expired(self._clock()))
+        return bool(take_back(self._database, self._clock, condition, params=named(claim)))
 
     def crashed_lately(self, lane: Lane) -> bool:
         """Return whether the last two attempts of a lane that ended did so because their worker died."""
@@ -68,7 +68,7 @@ class RescueRepository:
 
 def take_back(
     database: Database,
-    now: datetime,
+    clock: Clock,
     condition: ColumnElement[bool],
     error: JobError | None = None,
     params: dict[str, Any] | None = None,
@@ -82,7 +82,7 @@ def take_back(
         if connection.execute(query.limit(1), params).first() is None:
             return []
     with database.write() as connection:
-        rows = connection.execute(query, params).all()
+        rows, now = connection.execute(query, params).all(), clock()
         for row in rows:
             values = {"crashes": row.crashes + 1, **_after_crash(row, error, now)}
             statement = update(JobRow).where(JobRow.id == row.id)

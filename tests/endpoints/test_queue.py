@@ -60,6 +60,18 @@ class TestIdempotencyKey:
         assert (replay.status_code, replay.json()["id"]) == (202, first.json()["id"])
         assert new.status_code == 507
 
+    def test_a_replay_is_answered_while_the_queue_is_full(self, start_server):
+        # given a queue that the first submit has filled
+        client = start_server(max_queued_jobs=1).client
+        first = generate(client, KEY)
+
+        # when
+        replay, new = generate(client, KEY), generate(client)
+
+        # then
+        assert (replay.status_code, replay.json()["id"]) == (202, first.json()["id"])
+        assert new.status_code == 429
+
     def test_parallel_duplicates_are_one_job(self, server):
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: generate(server.client, KEY), range(8)))
