@@ -118,6 +118,7 @@ def _knows_token(request, header):
 def main():
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen(128)  # before the port is told: whoever reads it calls at once
     config = uvicorn.Config(make_app(), log_level="warning", timeout_graceful_shutdown=1)
     print(listener.getsockname()[1], flush=True)  # noqa: T201
     uvicorn.Server(config).run(sockets=[listener])
