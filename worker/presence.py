@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,8 +22,8 @@ class Presence:
         self._workers = workers
         self._owner = owner
         self._lane = lane
-        self._state = WorkerState.STARTING
-        self._trouble: str | None = None
+        self._now: tuple[WorkerState, str | None] = (WorkerState.STARTING, None)
+        self._writing = threading.Lock()
         self._pulse = Periodic("presence", heartbeat_seconds, self._beat)
 
     def join(self) -> None:
@@ -41,19 +42,20 @@ class Presence:
 
     def become(self, state: WorkerState, trouble: str | None = None) -> None:
         """Change the state, visible at once; ``trouble`` says why nothing is claimed."""
-        self._state, self._trouble = state, trouble
+        self._now = (state, trouble)
         self._beat()
 
     @contextmanager
     def during(self, state: WorkerState) -> Iterator[None]:
         """Be in ``state`` for the length of a block, then idle; the row says so soon after, and no job waits for it."""
-        self._state, self._trouble = state, None
+        self._now = (state, None)
         self._pulse.nudge()
         try:
             yield
         finally:
-            self._state = WorkerState.IDLE
+            self._now = (WorkerState.IDLE, None)
             self._pulse.nudge()
 
     def _beat(self) -> None:
-        self._workers.beat(self._owner, self._state, self._trouble)
+        with self._writing:  # of the pulse and ``become``, the one that writes last has read last
+            self._workers.beat(self._owner, *self._now)
