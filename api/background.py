@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 import structlog
+from fastapi.concurrency import run_in_threadpool
 
 log = structlog.get_logger(__name__)
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
 
 PATIENCE_SECONDS: Final = 0.5
 
@@ -29,6 +33,23 @@ async def running(parts: Iterable[Part]) -> AsyncIterator[None]:
         yield
     finally:
         await stop(tasks)
+
+
+async def in_thread(work: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs) -> Result:
+    """Return the result of blocking work. Who is cancelled meanwhile ends with the work, not before it.
+
+    A thread cannot be cancelled; one left behind would use connections that are being closed.
+    """
+    done = asyncio.ensure_future(run_in_threadpool(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        while not done.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({done})
+        if not done.cancelled():
+            done.exception()  # of no use to anybody any more
+        raise
 
 
 async def stop(tasks: set[asyncio.Task[None]]) -> None:

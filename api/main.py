@@ -113,7 +113,7 @@ def _lifespan(
             SilentWorkers(RescueRepository(database, clock), workers, settings.gpu_lock_path),
             queue_repository,
             RingRepository(database, clock),
-            StrandedLanes(StrandedRepository(database), workers, doorbell),
+            StrandedLanes(StrandedRepository(database, clock), workers, doorbell, clock),
             broker,
             doorbell,
             settings.reconcile_interval_seconds,

@@ -7,9 +7,9 @@ from typing import Final
 
 import redis
 import structlog
-from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.background import in_thread
 from api.services.silent_workers import SilentWorkers
 from api.services.stranded import StrandedLanes
 from shared.broker.depth import queue_depth
@@ -51,7 +51,7 @@ class Reconciler:
         while True:
             await asyncio.sleep(self._interval_seconds)
             try:
-                await run_in_threadpool(self.reconcile)
+                await in_thread(self.reconcile)
             except (SQLAlchemyError, redis.RedisError) as error:
                 log.warning("reconciling failed", action="reconcile_failed", error=str(error))
 

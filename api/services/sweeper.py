@@ -6,9 +6,9 @@ import asyncio
 from typing import Final
 
 import structlog
-from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.background import in_thread
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
 from shared.db.orphans import ORPHAN_AGE, find_orphans
@@ -31,7 +31,7 @@ class Sweeper:
         """Sweep until cancelled."""
         while True:
             try:
-                await run_in_threadpool(self.sweep)
+                await in_thread(self.sweep)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("sweeping failed", action="sweep_failed", error=str(error))
             await asyncio.sleep(INTERVAL_SECONDS)

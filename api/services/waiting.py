@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.background import in_thread
 from shared.db.jobs import JobRepository, Watermark
 from shared.domain.status import TERMINAL_STATUSES
 
@@ -70,7 +70,7 @@ class JobWatcher:
 
     async def _look(self) -> None:
         ids = sorted({waiter.job_id for waiter in self._waiters})
-        marks = await run_in_threadpool(self._jobs.watermarks, ids)
+        marks = await in_thread(self._jobs.watermarks, ids)
         for waiter in list(self._waiters):
             if waiter.job_id in ids and waiter.is_satisfied_by(marks.get(waiter.job_id)) and not waiter.done.done():
                 waiter.done.set_result(None)
