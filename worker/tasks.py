@@ -99,9 +99,9 @@ class LaneProcess(ABC):
         """Find what no respawn can mend before there is a child."""
 
     def _on_shutdown(self, **_: Any) -> None:
+        self._shutdown.ask()
         grace = self._settings.shutdown_grace_seconds
         log.info("shutting down: the running job ends within the grace time or goes back", grace_seconds=grace)
-        self._shutdown.ask()
 
     def _on_logging(self, **_: Any) -> None:
         configure_logging(self._settings.log_level, as_json=self._settings.log_json)

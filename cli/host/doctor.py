@@ -46,5 +46,5 @@ def run_doctor(settings: HubSettings, *, with_audit: bool) -> int:
         for finding in group.run(settings):
             problems += finding.level is Level.PROBLEM
             console.print(f"  {_MARKS[finding.level]}  {finding.text}", soft_wrap=True, highlight=False)
-    console.print(f"{problems} problem{'' if problems == 1 else 's'}")
+    console.print(f"{problems} problem{'' if problems == 1 else 's'}", highlight=False)
     return 1 if problems else 0

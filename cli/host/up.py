@@ -8,7 +8,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from http.client import HTTPException
+from typing import IO, Any, Final, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -78,13 +79,19 @@ def wait_until_ready(stack: Stack, supervisor: Supervisor, say: Callable[[str], 
 
 
 def _ready_state(api_url: str) -> dict[str, Any]:
+    """Return the answer of ``GET /health/ready``, ready or not; nothing while there is none."""
     try:
-        with urllib.request.urlopen(f"{api_url}/health/ready", timeout=2) as answer:
+        with _answer_to(f"{api_url}/health/ready", timeout=2) as answer:
             return dict(json.load(answer))
-    except urllib.error.HTTPError as error:
-        return dict(json.load(error)) if error.code == 503 else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return {}
+
+
+def _answer_to(url: str, timeout: float) -> IO[bytes]:
+    try:
+        return cast(IO[bytes], urllib.request.urlopen(url, timeout=timeout))
+    except urllib.error.HTTPError as answer:  # its body, too, is for us
+        return answer
 
 
 def _table(settings: HostSettings, stack: Stack) -> Table:
@@ -110,6 +117,6 @@ def _default_models(api_url: str) -> dict[str, tuple[str, str]]:
     try:
         with urllib.request.urlopen(f"{api_url}/api/models", timeout=5) as answer:
             models = json.load(answer)
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return {}
     return {kind: (model, models["default_reasons"][kind]) for kind, model in models["defaults"].items()}
