@@ -1,7 +1,25 @@
+import os
+
+import hypothesis
 import pytest
 
 from shared.db.engine import open_database
 from shared.db.migrate import migrate
+
+# Whatever a developer's own server is told must not steer the tests, and none needs a way out of this machine.
+STEERING = ("FLUX_", "REDIS_URL", "FORCE_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+for name in [name for name in os.environ if name.upper().startswith(STEERING)]:
+    del os.environ[name]
+
+# An example that a busy machine interrupts is no failure. The suite is the same every time; to look for rarer
+# cases, run the properties with `--hypothesis-profile=search`.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "search", hypothesis.settings.get_profile("suite"), derandomize=False, max_examples=2000
+)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Starts the real stack (`flux-image up`) in a process of its own, for tests that need all of it."""
 
+import http.client
+import itertools
 import json
 import os
 import signal
@@ -9,21 +11,26 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from cli.client import FluxImageClient
 
-START_SECONDS = 90
+START_SECONDS = 240
+"""Importing the GPU stack takes 10 s of computing, more than once, on machines that do other things as well."""
 STOP_SECONDS = 60
+_PORTS = itertools.count(20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
 
 
 def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port nobody listens on right now, nor will soon: another for each call, and none that the kernel hands out."""
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable: the count has no end")
 
 
 class RunningStack:
@@ -38,10 +45,17 @@ class RunningStack:
 
     def __enter__(self) -> "RunningStack":
         self.start()
-        self.wait_until_ready()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self.process.poll() is None:
             self.stop()
         self._log.close()
@@ -73,7 +87,7 @@ class RunningStack:
         except urllib.error.HTTPError as error:
             with error:
                 return json.load(error)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return {}
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
@@ -90,11 +104,11 @@ class RunningStack:
 
     def part(self, *words: str) -> list[psutil.Process]:
         """Processes of the stack whose command line holds all these words, parents first."""
-        return [process for process in self.family() if all(word in " ".join(process.cmdline()) for word in words)]
+        return [process for process in self.family() if all(word in command_line(process) for word in words)]
 
     def worker_child(self) -> psutil.Process:
         parent = self.part("worker.app")[0]
-        return parent.children()[0]
+        return wait_for(lambda: next(iter(parent.children()), None), "the worker has a child")
 
     def client(self) -> FluxImageClient:
         return FluxImageClient(self.url)
@@ -104,6 +118,14 @@ class RunningStack:
 
     def logs(self) -> str:
         return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in (self.data_dir / "logs").glob("*"))
+
+
+def command_line(process: psutil.Process) -> str:
+    """How it was started; nothing once it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def wait_for(condition, what: str, seconds: float = 30.0):

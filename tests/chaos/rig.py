@@ -193,7 +193,7 @@ class Rig:
     def child(self, worker: Process | None = None) -> psutil.Process:
         """The prefork child that owns the GPU."""
         parent = psutil.Process((worker or self.worker).pid)
-        return wait_for(lambda: parent.children() and parent.children()[0], "the worker has a child", PATIENCE_SECONDS)
+        return wait_for(lambda: next(iter(parent.children()), None), "the worker has a child", PATIENCE_SECONDS)
 
     def wait_until_ready(self) -> None:
         wait_for(self._is_ready, lambda: f"the stack is ready\n{self.logs()}", PATIENCE_SECONDS)

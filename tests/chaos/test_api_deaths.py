@@ -13,11 +13,18 @@ import pytest
 from api.services.sweeper import Sweeper
 from shared.domain.status import JobStatus
 from shared.storage.local import LocalMediaStorage
-from tests.chaos.rig import PATIENCE_SECONDS
+from tests.chaos.rig import PATIENCE_SECONDS, running_rig
 from tests.factories import png_bytes
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def shared_rig(tmp_path_factory):
+    """Its API waits for the database as long as it takes: whatever is cut short here was cut by a kill."""
+    with running_rig(tmp_path_factory.mktemp("rig") / "data", busy_seconds=PATIENCE_SECONDS) as rig:
+        yield rig
 
 
 def test_a_ring_that_was_never_sent_is_made_up_for(rig):

@@ -1,7 +1,5 @@
 """A worker that hangs or loses its device is replaced, and only the job at fault is counted."""
 
-import signal
-
 import pytest
 
 from shared.db.workers import WorkerState
@@ -46,11 +44,8 @@ def test_a_hang_that_holds_the_interpreter_is_ended_from_outside(bench):
 
 
 def test_a_frozen_process_is_ended_from_outside(bench):
-    job_id = bench.submit(steps=100)
-    bench.wait_until_denoising(job_id)
     before = bench.child()
-    before.send_signal(signal.SIGSTOP)
-    job = bench.wait_until_over(job_id)
+    job = bench.wait_until_over(bench.submit("freeze"))
     assert succeeded(job)
     assert job.attempt == 2
     assert not before.is_running()

@@ -2,6 +2,7 @@
 
 import random
 import time
+from contextlib import suppress
 
 import httpx2
 import psutil
@@ -54,11 +55,11 @@ def submit(stack: RunningStack, number: int) -> str:
         except httpx2.TransportError:
             time.sleep(0.1)  # the API is being restarted; there is no signal to wait for from outside
             continue
-        assert answer.status_code == 202, answer.text
+        assert answer.status_code in (200, 202), answer.text  # 200: asked again after it was done
         return answer.json()["id"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_accepted_job_ends_exactly_once(tmp_path):
     dice = random.Random(SEED)
     with RunningStack(tmp_path / "data", "--no-flower", env=ENV) as stack:
@@ -71,7 +72,8 @@ def test_every_accepted_job_ends_exactly_once(tmp_path):
                 name = dice.choice(sorted(alive))
                 killed.append(name)
                 for process in alive[name]:
-                    process.kill()
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
         # When the stack has come to rest
         stack.wait_until_ready()
 
@@ -82,7 +84,7 @@ def test_every_accepted_job_ends_exactly_once(tmp_path):
             except (httpx2.TransportError, FluxImageError):
                 return False
 
-        wait_for(all_over, f"all jobs are over; killed {killed}\n{stack.logs()}", seconds=150)
+        wait_for(all_over, f"all jobs are over; killed {killed}\n{stack.logs()}", seconds=300)
         # Then each accepted job is there once and succeeded, or is a stated worker crash
         assert len(set(ids)) == JOBS
         with stack.client() as client:

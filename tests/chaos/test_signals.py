@@ -21,7 +21,7 @@ def bench(tmp_path_factory):
 @pytest.mark.parametrize("signals", [(TERM, TERM), (INT,)], ids=["TERM TERM", "INT"])
 def test_a_polite_stop_hands_the_job_back_uncounted(bench, signals):
     bench.start()
-    job_id = bench.submit(steps=50)
+    job_id = bench.submit("stay")
     waiting = bench.submit()
     bench.wait_until_denoising(job_id)
     bench.stop(*signals)
@@ -36,7 +36,7 @@ def test_a_polite_stop_hands_the_job_back_uncounted(bench, signals):
 @pytest.mark.parametrize("signals", [(INT, INT), (QUIT,), (KILL,)], ids=["INT INT", "QUIT", "KILL"])
 def test_a_rude_stop_loses_nothing(bench, signals):
     bench.start()
-    job_id = bench.submit(steps=50)
+    job_id = bench.submit("stay")
     waiting = bench.submit()
     bench.wait_until_denoising(job_id)
     bench.stop(*signals)
@@ -47,10 +47,15 @@ def test_a_rude_stop_loses_nothing(bench, signals):
 
 def test_within_the_grace_time_the_running_job_is_finished(tmp_path):
     with WorkerBench(tmp_path, FLUX_SHUTDOWN_GRACE_SECONDS="100") as bench:
+        # Given a running job that has not ended when the worker hears that it is to stop
         bench.start()
-        job_id, waiting = bench.submit(steps=50), bench.submit()
+        job_id, waiting = bench.submit("stay"), bench.submit()
         bench.wait_until_denoising(job_id)
-        assert bench.stop(TERM) == 0
+        bench.send(TERM)
+        bench.wait_for_log("shutting down")
+        # When it ends, then that one is finished, and no other is begun
+        (tmp_path / "go on").touch()
+        assert bench.wait_for_end() == 0
         job = bench.jobs.get(job_id)
         assert (succeeded(job), job.attempt) == (True, 1)
         assert bench.jobs.get(waiting).attempt == 0

@@ -43,6 +43,7 @@ class WorkerBench:
             "FLUX_HEARTBEAT_SECONDS": "0.3",
             **env,
         }
+        self._log = data_dir / "worker.log"
         self._process = None
 
     def __enter__(self):
@@ -69,7 +70,7 @@ class WorkerBench:
         if self._process is not None and self._process.poll() is None:
             return
         command = [sys.executable, "-m", "celery", "-A", "tests.chaos.stub_worker", "worker", "-Q", "gpu"]
-        with (self.data_dir / "worker.log").open("ab") as log:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--without-gossip", "--without-mingle"],
                 env={**os.environ, **self._env}, stdout=log, stderr=log, start_new_session=True,
@@ -78,9 +79,18 @@ class WorkerBench:
 
     def stop(self, *signals):
         """Send these signals to the worker's parent process and return its exit code."""
+        self.send(*signals)
+        return self.wait_for_end()
+
+    def send(self, *signals):
         for number in signals:
             self._process.send_signal(number)
+
+    def wait_for_end(self):
         return self._process.wait(PATIENCE_SECONDS)
+
+    def wait_for_log(self, words):
+        self._wait(lambda: words in self._log.read_text(), f"the log says {words!r}")
 
     def child(self):
         """The process that owns the GPU."""
@@ -117,7 +127,7 @@ class WorkerBench:
         try:
             return wait_for(condition, what, PATIENCE_SECONDS)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{(self.data_dir / 'worker.log').read_text()[-4000:]}") from None
+            raise AssertionError(f"{error}\n{self._log.read_text()[-4000:]}") from None
 
 
 def succeeded(job):

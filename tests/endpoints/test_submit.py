@@ -10,6 +10,7 @@ from shared.catalog import CATALOG
 from shared.domain.params import MAX_SEED
 from shared.schemas.jobs import JobRead
 from shared.schemas.requests import TextGenerateRequest
+from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
 from tests.endpoints.submitting import PROMPT, submit
 from tests.factories import decoded, encoded, mask_bytes, picture, png_bytes
@@ -231,7 +232,10 @@ def test_transparent_parts_are_laid_on_white_with_a_warning(server: Server):
     assert decoded(server.storage.read(f"{job['id']}/input-image.png")).getcolors() == [(96 * 64, (255, 255, 255))]
 
 
-def test_the_doorbell_rings_once_per_job_after_it_is_stored(server: Server):
+def test_the_doorbell_rings_once_per_job_after_it_is_stored(start_server: ServerFactory):
+    # given: nobody who rings again for what was not claimed for a while
+    server = start_server(reconcile_interval_seconds=3600)
+
     # when
     jobs = [submit(server, kind).json()["id"] for kind in ("generate", "edit", "fill")]
 

@@ -22,7 +22,7 @@ def stack(tmp_path_factory, language_model):
     env = {"FLUX_ENHANCER_URL": language_model.url, "FLUX_ENHANCER_MODEL": "nemo", "FLUX_REMOTE_CONCURRENCY": "2"}
     data_dir = tmp_path_factory.mktemp("remote") / "data"
     with RunningStack(data_dir, "--no-flower", env=env) as running:
-        wait_for(lambda: running.ready_state()["remote_worker"] == "idle", "the remote worker is there", 60)
+        wait_for(lambda: running.ready_state().get("remote_worker") == "idle", "the remote worker is there", 60)
         yield running
         assert running.stop() == 0
 
@@ -63,8 +63,7 @@ def test_the_gpu_paints_while_the_language_model_thinks(stack, client):
 def test_its_children_are_as_many_as_the_setting_says_and_load_no_torch(stack):
     parents = [process for process in stack.part("worker.remote_app") if process.ppid() == stack.process.pid]
     assert len(parents) == 1
-    children = parents[0].children()
-    assert len(children) == 2
+    children = wait_for(lambda: len(found := parents[0].children()) == 2 and found, "both children are there")
     for process in (parents[0], *children):
         assert not any("torch" in region.path for region in process.memory_maps())
 
@@ -86,7 +85,7 @@ def test_a_killed_child_loses_no_job(stack, client, language_model):
 def test_a_stack_without_anything_outside_starts_no_remote_worker(tmp_path):
     with RunningStack(tmp_path / "data", "--no-flower") as stack:
         assert stack.part("worker.remote_app") == []
-        assert stack.ready_state()["remote_worker"] == "off"
+        wait_for(lambda: stack.ready_state().get("remote_worker") == "off", "the API says that there is none")
         assert stack.stop() == 0
 
 

@@ -13,7 +13,7 @@ from cli.client import JobNotSucceeded
 from shared.domain.status import JobStatus
 from tests.stack import RunningStack, wait_for
 
-LONG = {"num_inference_steps": 50, "width": 512, "height": 512}
+LONG = {"num_inference_steps": 30, "width": 512, "height": 512}
 
 
 @pytest.fixture
@@ -43,8 +43,12 @@ def test_the_table_names_urls_and_default_models(stack):
 
 
 def test_flower_is_read_only_and_on_loopback(stack):
-    flower = stack.part("flower")[0]
-    listening = [item.laddr for item in flower.net_connections() if item.status == psutil.CONN_LISTEN]
+    flower = wait_for(lambda: stack.part("flower"), "Flower is there")[0]
+
+    def listening_sockets():
+        return [item.laddr for item in flower.net_connections() if item.status == psutil.CONN_LISTEN]
+
+    listening = wait_for(listening_sockets, "Flower listens", 60)
     assert {address.ip for address in listening} == {"127.0.0.1"}
     url = f"http://127.0.0.1:{listening[0].port}"
     with urllib.request.urlopen(f"{url}/healthcheck", timeout=10) as answer:
@@ -144,4 +148,4 @@ def test_a_wrong_model_setting_stops_the_worker_in_words(data_dir):
         lambda: log.exists() and "There is no model 'nosuchmodel'" in log.read_text(), "the log says why", seconds=60
     )
     wait_for(lambda: "worker ended with code 1" in stack.read_output(), "up says so", seconds=60)
-    stack.__exit__()
+    stack.close()

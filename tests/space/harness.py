@@ -10,6 +10,8 @@ from pathlib import Path
 
 import httpx2
 
+from tests.stack import wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -66,6 +68,10 @@ class SpaceServer:
 
     def calls(self):
         return self.log()["calls"]
+
+    def wait_for_cancel(self):
+        """Wait until somebody has asked to cancel a call, which clients do without waiting for it."""
+        wait_for(lambda: self.log()["cancels"], "a cancel has come", 60)
 
     def advance(self, count=1):
         httpx2.post(f"{self.url}/advance", params={"count": count}, timeout=30).raise_for_status()

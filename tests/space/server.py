@@ -32,6 +32,8 @@ def make_app():
 
     @app.middleware("http")
     async def guard(request: Request, call_next):
+        if request.url.path.endswith("/cancel"):
+            log.cancels.append(request.url.path)
         if "x-hf-authorization" in request.headers:
             log.visits.append(["token", request.url.path])
         if request.url.path.startswith("/private/") and not _knows_token(request, "x-hf-authorization"):
@@ -44,7 +46,7 @@ def make_app():
 def add_control(app, log):
     @app.get("/log")
     def read():
-        return {"calls": log.calls, "closed": log.closed, "visits": log.visits}
+        return {"calls": log.calls, "cancels": log.cancels, "closed": log.closed, "visits": log.visits}
 
     @app.post("/advance")
     def advance(count: int = 1):

@@ -30,6 +30,7 @@ class Log:
 
     def __init__(self):
         self.calls = []
+        self.cancels = []
         self.closed = []
         self.visits = []
         self.gate = threading.Semaphore(0)
@@ -44,14 +45,16 @@ class Log:
             raise gr.Error(text)
         if mood == "crash":
             raise RuntimeError("something inside")
+        pass_gate = self.gate_of_this_test()
         if mood == "wait":
-            self.pass_gate()
+            pass_gate()
         for _ in tqdm(range(int(steps))):
             if mood == "slow":
-                self.pass_gate()
+                pass_gate()
 
-    def pass_gate(self):
-        self.gate.acquire(timeout=60)
+    def gate_of_this_test(self):
+        """Return a wait for the next ``advance``; once the test is over, it is one no more."""
+        return partial(self.gate.acquire, timeout=60)
 
     def reset(self):
         for _ in range(100):  # whoever still waits may go
@@ -59,7 +62,7 @@ class Log:
         time.sleep(0)
         self.gate = threading.Semaphore(0)
         self.mood = ""
-        for kept in (self.calls, self.closed, self.visits):
+        for kept in (self.calls, self.cancels, self.closed, self.visits):
             kept.clear()
 
 
@@ -101,13 +104,14 @@ def dev(log):
               num_inference_steps=28, progress=gr.Progress(track_tqdm=True)):  # fmt: skip
         """Like the public Space: every step's preview is an output."""
         log.run("dev", prompt, seed, randomize_seed, 1)
+        pass_gate = log.gate_of_this_test()
         image = paint(
             prompt, seed, width, height, guidance_scale=guidance_scale, num_inference_steps=num_inference_steps
         )
         try:
             for step in range(int(num_inference_steps)):
                 if prompt.startswith("preview"):
-                    log.pass_gate()
+                    pass_gate()
                 yield Image.new("RGB", image.size, (step, step, step)), seed
             yield image, seed
         except GeneratorExit:

