@@ -36,8 +36,13 @@ def emit(benchmark: str, figures: Figures, targets: Sequence[Target], weights: s
         "benchmark": benchmark,
         "figures": figures,
         "targets": [target.as_json() for target in targets],
-        **circumstances(f"benchmarks.{benchmark}", sys.argv[1:], weights),
+        **circumstances(benchmark, sys.argv[1:], weights),
     }
+    last_line(result)
+
+
+def last_line(result: Figures) -> None:
+    """Print a result where whoever started this script reads it."""
     print(json.dumps(result), flush=True)
 
 
@@ -54,10 +59,10 @@ def last_object(output: str) -> Figures:
     return result
 
 
-def circumstances(module: str, arguments: Sequence[str], weights: str = DEMO_WEIGHTS) -> Figures:
+def circumstances(benchmark: str, arguments: Sequence[str], weights: str = DEMO_WEIGHTS) -> Figures:
     """Return everything a reader needs to judge and to repeat a run."""
     return {
-        "command": " ".join(["python -m", module, *arguments]),
+        "command": " ".join(["python -m", f"benchmarks.{benchmark}", *arguments]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "machine": machine(),

@@ -1,14 +1,10 @@
-"""The pipelines that are measured, in a store of the product.
-
-Random weights are honest about time and memory, for dense products do not look at values: normal, spread 0.02, made on
-the card. They say nothing about pictures.
-"""
+"""The pipelines that are measured: FLUX.1 at full size with random weights on a card, the demo family without one."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
@@ -22,6 +18,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+from benchmarks.gpu.random_weights import WeightTiles
 from benchmarks.report import DEMO_WEIGHTS
 from shared.catalog import find_model
 from shared.domain.model import PipelineSpec
@@ -36,7 +33,6 @@ from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
 
 RANDOM_WEIGHTS: Final = "random, full size (normal, 0.02)"
-_SPREAD: Final = 0.02
 _PIPELINES: Final = {JobKind.GENERATE: FluxPipeline, JobKind.EDIT: FluxKontextPipeline, JobKind.FILL: FluxFillPipeline}
 
 
@@ -51,17 +47,35 @@ class Subject:
 
     def store(self, **options: Any) -> PipelineStore:
         """Return a new store of the product for it; ``options`` as of ``PipelineStore``."""
-        loader = RandomLoader(self.device) if self.device.is_cuda else Loader(Weights(), self.device)
-        return PipelineStore(Weights(), self.device, cpu_offload="off", loader=loader, **options)
+        return PipelineStore(Weights(), self.device, cpu_offload="off", loader=self.loader(), **options)
+
+    def loader(self) -> Loader:
+        """Return what makes the models, in host memory: a card under a cap has room for one of them only."""
+        return RandomLoader(self.device) if self.device.is_cuda else Loader(Weights(), self.device)
+
+    def pipeline(self, model: str) -> Any:
+        """Return the diffusers pipeline of a model, all of it on the device and nothing else done to it."""
+        if self.device.is_cuda:
+            return RandomLoader(self.device, self.device.torch_device).load(find_model(model)).pipeline
+        return self.loader().load(find_model(model)).pipeline
+
+    def transformer(self, model: str) -> Any:
+        """Return a model's transformer alone, on the device."""
+        if self.device.is_cuda:
+            return RandomLoader(self.device, self.device.torch_device).transformer(find_model(model))
+        return self.pipeline(model).transformer
 
     def generator(self, **options: Any) -> FluxLocalGenerator:
         """Return the product's generator over a new store."""
         return FluxLocalGenerator(self.store(**options))
 
 
-def pick_subject(usable_bytes: int | None = None) -> Subject:
-    """Return FLUX.1 where there is a card, else the demo family; ``usable_bytes`` caps what the planner may use."""
-    device = pick_device("auto")
+def pick_subject(usable_bytes: int | None = None, device: Device | None = None) -> Subject:
+    """Return FLUX.1 on a card, or the demo family on a CPU; ``usable_bytes`` caps what the planner may use.
+
+    ``device`` unset: the card, where there is one.
+    """
+    device = device or pick_device("auto")
     models: tuple[str, ...]
     if device.is_cuda:
         models, side, weights = ("schnell", "dev", "kontext", "fill"), 1024, RANDOM_WEIGHTS
@@ -80,25 +94,30 @@ def compiling(device: Device) -> ChoiceReport:
 
 
 class RandomLoader(Loader):
-    """Makes pipelines instead of reading them; encoders and VAE are made once for each precision."""
+    """Makes pipelines instead of reading them, in host memory unless told otherwise; encoders and VAE once each."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, made_on: torch.device | None = None) -> None:
         super().__init__(Weights(), device)
+        self._tiles = WeightTiles(made_on or torch.device("cpu"), device.dtype)
         self._parts: dict[Precision, dict[str, Any]] = {}
 
     def load(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> LoadedPipeline:
-        """Return the pipeline of a model with random weights, in host memory."""
+        """Return the pipeline of a model with random weights."""
         tokens = _demo_tokenizers()
         parts = self._parts[precision] = self._parts.get(precision) or self._make_parts()
-        inputs = 384 if spec.kind is JobKind.FILL else 64
-        transformer = self._make(
-            lambda: FluxTransformer2DModel(in_channels=inputs, out_channels=64, guidance_embeds=spec.uses_guidance)
-        )
         schedule = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=spec.uses_guidance)
+        transformer = self.transformer(spec)
         pipeline = _PIPELINES[spec.kind](scheduler=schedule, transformer=transformer, **parts, **tokens)
         pipeline.set_progress_bar_config(disable=True)
         loaded = LoadedPipeline(spec, pipeline, dict.fromkeys((*parts, *tokens), f"random:{precision}"))
         return quantized(loaded, precision, self._device)
+
+    def transformer(self, spec: PipelineSpec) -> torch.nn.Module:
+        """Return the transformer of a model alone."""
+        inputs = 384 if spec.kind is JobKind.FILL else 64
+        return self._tiles.build(
+            lambda: FluxTransformer2DModel(in_channels=inputs, out_channels=64, guidance_embeds=spec.uses_guidance)
+        )
 
     def _make_parts(self) -> dict[str, Any]:
         t5 = T5Config(d_model=4096, d_ff=10240, d_kv=64, num_heads=64, num_layers=24, feed_forward_proj="gated-gelu")
@@ -116,23 +135,10 @@ class RandomLoader(Loader):
             "use_post_quant_conv": False,
         }
         return {
-            "text_encoder": self._make(lambda: CLIPTextModel(clip)),
-            "text_encoder_2": self._make(lambda: T5EncoderModel(t5)),
-            "vae": self._make(lambda: AutoencoderKL(**vae)),
+            "text_encoder": self._tiles.build(lambda: CLIPTextModel(clip)),
+            "text_encoder_2": self._tiles.build(lambda: T5EncoderModel(t5)),
+            "vae": self._tiles.build(lambda: AutoencoderKL(**vae)),
         }
-
-    def _make(self, build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-        """Return a module in host memory with random weights that were made on the card."""
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(self._device.dtype)
-        try:
-            with self._device.torch_device:
-                module = build()
-        finally:
-            torch.set_default_dtype(before)
-        for parameter in module.parameters():
-            torch.nn.init.normal_(parameter, std=_SPREAD)
-        return module.to("cpu").eval()
 
 
 def _demo_tokenizers() -> dict[str, Any]:

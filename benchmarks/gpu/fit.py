@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from benchmarks.figures import Figures, Target
-from benchmarks.gpu.family import RANDOM_WEIGHTS, mix, pick_subject
+from benchmarks.gpu.family import RANDOM_WEIGHTS, mix
 from benchmarks.gpu.jobs import run
 from benchmarks.gpu.skip import need_card
+from benchmarks.gpu.switch import capped
 from benchmarks.report import emit, say
 from shared.domain.errors import CapabilityError, OutOfMemory
 from shared.domain.precision import Precision
@@ -29,8 +30,7 @@ def main() -> None:
     parser.add_argument("--precision", type=Precision, default=Precision.EXACT, help="exact has no room under 15.2 GiB")
     options = parser.parse_args()
     cap = round(options.gib * GIB)
-    subject = pick_subject(cap)
-    torch.cuda.set_per_process_memory_fraction(cap / torch.cuda.get_device_properties(0).total_memory)
+    subject = capped(options.gib)
     generator = subject.generator()
     out_of_memory, refused = 0, 0
     for index, model in enumerate(mix(subject, options.jobs)):

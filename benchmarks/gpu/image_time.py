@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import gc
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +25,7 @@ from benchmarks.report import emit, say
 from shared.catalog import find_model
 from shared.domain.acceleration import StepCache
 from shared.domain.precision import Precision
-from shared.domain.report import SpeedReport
+from shared.domain.report import ChoiceReport, SpeedReport
 from worker.pipelines.attention import choose_attention
 from worker.pipelines.loader import denoiser_of
 from worker.pipelines.speed import Speed
@@ -40,55 +41,72 @@ def main() -> None:
     parser.add_argument("--skipped", type=float, default=0.5, help="share of the steps that the cache leaves out")
     options = parser.parse_args()
     subject = pick_subject()
+    measured = measure(subject, options.repeats, skipped=options.skipped, ways=("exact", "balanced", "cached"))
+    emit("gpu.image_time", *measured, subject.weights)
+
+
+def measure(
+    subject: Subject,
+    repeats: int,
+    ways: Sequence[str] = ("exact",),
+    *,
+    compiles: bool = True,
+    skipped: float = 0.5,
+    warm_up: int = WARM_UP,
+) -> tuple[Figures, list[Target]]:
+    """Return the seconds of stock's images and of ours in each of the ``ways``.
+
+    Every picture has a prompt of its own, so that its encoding is in all of them.
+    """
     model = MODELS[subject.device.torch_device.type]
     say("stock diffusers ...")
-    stock = stock_times(subject, model, options.repeats)
+    stock = stock_times(subject, model, repeats, warm_up)
     gc.collect()
     if subject.device.is_cuda:
         torch.cuda.empty_cache()
-    speed = Speed(SpeedReport(compile=compiling(subject.device), attention=choose_attention("auto", subject.device)))
+    compiled = compiling(subject.device) if compiles else ChoiceReport(value="off", reason="not in this run")
+    speed = Speed(SpeedReport(compile=compiled, attention=choose_attention("auto", subject.device)))
     generator = subject.generator(speed=speed)
-    say("this server ...")
-    exact, fewer_bits = (
-        [run(generator, subject, model, precision=precision) for _ in range(WARM_UP + options.repeats)][WARM_UP:]
-        for precision in (Precision.EXACT, Precision.BALANCED)
-    )
-    say(f"with {options.skipped:.0%} of the steps skipped ...")
-    with skipping(options.skipped) as computed:
-        cached = [
-            run(generator, subject, model, step_cache=StepCache.FIRST_BLOCK) for _ in range(WARM_UP + options.repeats)
-        ][WARM_UP:]
-    figures: Figures = {
-        "model": model,
-        "steps": find_model(model).num_inference_steps,
-        "side": subject.side,
+    prompts = (f"{PROMPT}, number {number}" for number in itertools.count())
+
+    def ours(**changes: Any) -> list[float]:
+        count = warm_up + repeats
+        return [run(generator, subject, model, next(prompts), **changes) for _ in range(count)][warm_up:]
+
+    seconds = {"stock": stock}
+    figures: Figures = {"model": model, "steps": find_model(model).num_inference_steps, "side": subject.side}
+    for way in ways:
+        say(f"this server, {way} ...")
+        if way == "cached":
+            with skipping(skipped) as computed:
+                seconds[way] = ours(step_cache=StepCache.FIRST_BLOCK)
+            figures["share_of_steps_skipped"] = round(1 - sum(computed) / len(computed), 4)
+        else:
+            seconds[way] = ours(precision=Precision(way))
+    figures |= {
         "speed": speed.report.model_dump(),
         "compile_trouble": speed.warning(denoiser_of(generator.store.load(find_model(model)).pipeline)),
-        "image_seconds": {
-            "stock": summary(stock),
-            "exact": summary(exact),
-            "balanced": summary(fewer_bits),
-            "cached": summary(cached),
-        },
-        "share_of_steps_skipped": round(1 - sum(computed) / len(computed), 4),
-        "stock_over_exact": round(median(stock) / median(exact), 4),
-        "stock_over_balanced": round(median(stock) / median(fewer_bits), 4),
         "balanced_is_fp8": subject.device.has_fp8,
-        "stock_over_cached": round(median(stock) / median(cached), 4),
+        "image_seconds": {way: summary(times) for way, times in seconds.items()},
+        **{f"stock_over_{way}": round(median(stock) / median(seconds[way]), 4) for way in ways},
     }
+    return figures, _targets(subject, {way: median(stock) / median(seconds[way]) for way in ways})
+
+
+def _targets(subject: Subject, ratios: dict[str, float]) -> list[Target]:
     targets = []
-    if subject.device.is_cuda:
-        targets.append(Target("stock / exact", median(stock) / median(exact), 1.35, "", at_least=True))
-    if subject.device.has_fp8:
-        targets.append(Target("stock / fp8", median(stock) / median(fewer_bits), 2.2, "", at_least=True))
-    emit("gpu.image_time", figures, targets, subject.weights)
+    if subject.device.is_cuda and "exact" in ratios:
+        targets.append(Target("stock / exact", ratios["exact"], 1.35, "", at_least=True))
+    if subject.device.has_fp8 and "balanced" in ratios:
+        targets.append(Target("stock / fp8", ratios["balanced"], 2.2, "", at_least=True))
+    return targets
 
 
 @torch.no_grad()
-def stock_times(subject: Subject, model: str, repeats: int) -> list[float]:
+def stock_times(subject: Subject, model: str, repeats: int, warm_up: int = WARM_UP) -> list[float]:
     """Return the seconds per image of diffusers' pipeline with all of its parts on the device."""
     spec = find_model(model)
-    pipeline = subject.store().load(spec).pipeline.to(subject.device.torch_device)
+    pipeline = subject.pipeline(model)
     given = options_for(subject, model)
     seed = given.pop("seed")
     del given["model"]
@@ -101,11 +119,11 @@ def stock_times(subject: Subject, model: str, repeats: int) -> list[float]:
     if "image" in call:
         call |= {"max_area": subject.side**2, "_auto_resize": False}
     seconds = []
-    for _ in range(WARM_UP + repeats):
+    for number in range(warm_up + repeats):
         began = now()
-        pipeline(prompt=PROMPT, generator=torch.Generator("cpu").manual_seed(seed), **call)
+        pipeline(prompt=f"{PROMPT}, number {number}", generator=torch.Generator("cpu").manual_seed(seed), **call)
         seconds.append(now() - began)
-    return seconds[WARM_UP:]
+    return seconds[warm_up:]
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from benchmarks.gpu.jobs import next_job, now, run
 from benchmarks.report import emit, say
 from shared.catalog import find_model
 from shared.planner import GIB
+from worker.generators.flux_local import FluxLocalGenerator
 
 CAP_BYTES_ON_A_CARD = 31 * GIB
 
@@ -26,17 +27,19 @@ def main() -> None:
     """Measure and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=4, help="of every job; few steps make switches weigh more")
     options = parser.parse_args()
     roomy = pick_subject()
     order = list(mix(roomy, options.jobs))
     capped = pick_subject(CAP_BYTES_ON_A_CARD if roomy.device.is_cuda else room_for_one(roomy))
     say(f"{options.jobs} jobs, all models resident ...")
-    resident_seconds, _ = run_queue(roomy, order)
+    resident_seconds, _ = run_queue(roomy, roomy.generator(), order, num_inference_steps=options.steps)
     say(f"{options.jobs} jobs, capped ...")
-    capped_seconds, brought = run_queue(capped, order)
+    capped_seconds, brought = run_queue(capped, capped.generator(), order, num_inference_steps=options.steps)
     keep = sum(resident_seconds) / sum(capped_seconds)
     figures: Figures = {
         "jobs": options.jobs,
+        "steps": options.steps,
         "mix": {model: order.count(model) for model in roomy.models},
         "switches": sum(first != second for first, second in itertools.pairwise(order)),
         "resident_seconds": round(sum(resident_seconds), 3),
@@ -47,21 +50,23 @@ def main() -> None:
     emit("gpu.mixed_queue", figures, [Target("keep", keep, 0.95, "", at_least=True)], roomy.weights)
 
 
-def run_queue(subject: Subject, order: Sequence[str], **changes: Any) -> tuple[list[float], dict[str, int]]:
-    """Return the seconds of each job, and how often each denoiser was brought in."""
-    generator = subject.generator()
-    for model in subject.models:
+def run_queue(
+    subject: Subject, generator: FluxLocalGenerator, order: Sequence[str], label: str = "picture", **changes: Any
+) -> tuple[list[float], dict[str, int]]:
+    """Return the seconds of each job, and how often each denoiser was brought in; prompts begin with ``label``."""
+    models = [model for model in subject.models if model in order]
+    for model in models:
         run(generator, subject, model, **changes)  # loading from disk is no part of a switch
     before = dict(generator.store.residency.brought)
     began, ends = now(), []
     for index, model in enumerate(order):
         following = order[index + 1] if index + 1 < len(order) else None
-        generator.expect(partial(next_job, subject, following, f"picture {index + 1}", **changes))
-        run(generator, subject, model, prompt=f"picture {index}", **changes)
+        generator.expect(partial(next_job, subject, following, f"{label} {index + 1}", **changes))
+        run(generator, subject, model, prompt=f"{label} {index}", **changes)
         ends.append(now())
     seconds = [end - start for start, end in zip([began, *ends], ends, strict=False)]
     after = generator.store.residency.brought
-    return seconds, {model: after[model] - before.get(model, 0) for model in subject.models}
+    return seconds, {model: after[model] - before.get(model, 0) for model in models}
 
 
 def room_for_one(subject: Subject) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import numpy as np
@@ -17,23 +18,25 @@ from shared.planner import Shape
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.pipelines.ladder import JobShape, Relief, Rung
 
-REPEATS = 10
-
 
 def main() -> None:
     """Measure and print the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4, help="of every job")
+    options = parser.parse_args()
     subject = pick_subject()
     generator = subject.generator()
     figures: Figures = {}
     different = 0
     for model in subject.models:
         say(model)
-        plain, pictures = measure(generator, subject, model)
+        plain, pictures = measure(generator, subject, model, options.repeats, options.steps)
         resident = generator.store.residency.resident_bytes
         source = 0 if find_model(model).kind is JobKind.GENERATE else subject.side**2
         shape = JobShape(ResidencyKey(model), Shape(subject.side**2, source))
         generator.ladder.remember(shape, Rung((Relief.ENCODERS_AWAY, Relief.SMALLEST_PLAN)))
-        table, with_table = measure(generator, subject, model)
+        table, with_table = measure(generator, subject, model, options.repeats, options.steps)
         different += not np.array_equal(pictures, with_table)
         figures[model] = {
             "modulation_bytes": find_model(model).modulation_bytes,
@@ -44,11 +47,14 @@ def main() -> None:
     emit("gpu.modulation_table", figures, [Target("models that differ", different, 0, "")], subject.weights)
 
 
-def measure(generator: FluxLocalGenerator, subject: Subject, model: str) -> tuple[list[float], Any]:
+def measure(
+    generator: FluxLocalGenerator, subject: Subject, model: str, repeats: int, steps: int
+) -> tuple[list[float], Any]:
     """Return the seconds of jobs of one model, and their picture."""
-    run(generator, subject, model)
-    seconds = [run(generator, subject, model) for _ in range(REPEATS)]
-    return seconds, np.asarray(generator.generate(PROMPT, **options_for(subject, model))[0])
+    run(generator, subject, model, num_inference_steps=steps)
+    seconds = [run(generator, subject, model, num_inference_steps=steps) for _ in range(repeats)]
+    options = options_for(subject, model, num_inference_steps=steps)
+    return seconds, np.asarray(generator.generate(PROMPT, **options)[0])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ The operations of a step are counted on the model's own class without weights: l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -15,13 +16,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.figures import Figures, Target, median, summary
 from benchmarks.gpu.family import Subject, compiling, pick_subject
+from benchmarks.gpu.rates import REPEATS, WARM_UP
 from benchmarks.report import emit, say
 from shared.catalog import find_model
-from worker.pipelines.compiling import CompiledBlocks
+from worker.pipelines.attention import NATIVE, choose_attention
+from worker.pipelines.compiling import CompiledBlocks, repeated_blocks
+from worker.pipelines.device import DeviceUnavailable
 
 SIDES: Final = {"cuda": (512, 768, 1024), "cpu": (64, 128)}
-BATCHES: Final = (1, 2, 4)
-WARM_UP, REPEATS = 3, 10
+BATCHES: Final = (2, 4)
+CUDNN: Final = "_native_cudnn"
 _MATRIX_SIDE: Final = {"cuda": 8192, "cpu": 1024}
 PIXELS_PER_TOKEN: Final = 16 * 16
 
@@ -29,40 +33,80 @@ PIXELS_PER_TOKEN: Final = 16 * 16
 def main() -> None:
     """Measure and print the result."""
     subject = pick_subject()
-    kind = subject.device.torch_device.type
-    spec = find_model(subject.models[-3])  # FLUX.1 [dev], or the demo model
-    transformer = subject.store().load(spec).pipeline.transformer.to(subject.device.torch_device)
+    sides = SIDES[subject.device.torch_device.type]
+    figures, targets = measure(subject, sides, backends=(NATIVE, CUDNN), compiles=True, batches=BATCHES)
+    emit("gpu.step_roofline", figures, targets, subject.weights)
+
+
+def measure(
+    subject: Subject, sides: Sequence[int], backends: Sequence[str], *, compiles: bool, batches: Sequence[int] = ()
+) -> tuple[Figures, list[Target]]:
+    """Return one step of FLUX.1 [dev] (or the demo model) at each size: per attention backend, then compiled.
+
+    The largest side is also measured with a reference picture, as an edit by Kontext reads it, and with ``batches``.
+    """
+    spec = find_model(subject.models[-3])
+    transformer = subject.transformer(spec.model)
     peak = matmul_peak(subject)
-    text, largest = spec.max_sequence_length, SIDES[kind][-1]
-    tokens = {f"{side}": side * side // PIXELS_PER_TOKEN for side in SIDES[kind]}
-    tokens[f"{largest}+reference"] = 2 * tokens[f"{largest}"]  # what an edit by Kontext takes
+    text, largest = spec.max_sequence_length, sides[-1]
+    tokens = {f"{side}": side * side // PIXELS_PER_TOKEN for side in sides}
+    tokens[f"{largest}+reference"] = 2 * tokens[f"{largest}"]
     figures: Figures = {"model": spec.model, "matmul_tflops": round(peak / 1e12, 4)}
-    choice = compiling(subject.device)
-    figures["compile"] = choice.model_dump()
-    blocks: CompiledBlocks | None = None
-    shares: dict[tuple[str, str], float] = {}
-    for mode in ("eager", "compiled") if choice.value == "on" else ("eager",):
-        if mode == "compiled":
-            blocks = CompiledBlocks(transformer)
+
+    def share(mode: str) -> float:
+        """Measure every size in one mode, and return the share of the peak at the largest side."""
+        shares = {}
         for name, count in tokens.items():
             say(f"{mode}, {name} ...")
             times = step_times(transformer, subject, count, text)
-            shares[mode, name] = operations(transformer.config, count, text) / median(times) / peak
+            shares[name] = operations(transformer.config, count, text) / median(times) / peak
             figures[f"{mode}_{name}"] = {
                 "step_ms": summary([1000 * t for t in times]),
-                "share_of_peak": round(shares[mode, name], 4),
+                "share_of_peak": round(shares[name], 4),
             }
-    figures["compile_trouble"] = blocks.trouble if blocks else None
+        return shares[f"{largest}"]
+
+    for backend in backends:
+        if trouble := use_attention(transformer, backend, subject):
+            figures[f"eager_{backend}"] = {"skipped": trouble}
+        else:
+            share("eager" if backend == NATIVE else f"eager_{backend}")
+    use_attention(transformer, NATIVE, subject)
     count = tokens[f"{largest}"]
-    alone = median(step_times(transformer, subject, count, text))
-    for batch in BATCHES[1:]:
+    alone = median(step_times(transformer, subject, count, text)) if batches else 0.0
+    for batch in batches:
         together = median(step_times(transformer, subject, count, text, batch))
         figures[f"gain_of_batch_{batch}"] = round(batch * alone / together, 4)
-    targets = []
-    share = shares.get(("compiled", f"{largest}"))
-    if share is not None and subject.device.is_cuda:
-        targets.append(Target(f"share of the matmul peak, compiled, {largest}", share, 0.70, "", at_least=True))
-    emit("gpu.step_roofline", figures, targets, subject.weights)
+    choice = compiling(subject.device)
+    figures["compile"] = choice.model_dump()
+    if not compiles or choice.value != "on":
+        return figures, []
+    with compiled(transformer) as blocks:
+        reached = share("compiled")
+    figures["compile_trouble"] = blocks.trouble
+    name = f"share of the matmul peak, compiled, {largest}"
+    return figures, [Target(name, reached, 0.70, "", at_least=True)] if subject.device.is_cuda else []
+
+
+def use_attention(transformer: Any, backend: str, subject: Subject) -> str | None:
+    """Let a transformer attend by a backend; return why that does not work here."""
+    try:
+        choose_attention(backend, subject.device)
+    except DeviceUnavailable as error:
+        return str(error)
+    transformer.set_attention_backend(backend)
+    return None
+
+
+@contextmanager
+def compiled(transformer: Any) -> Iterator[CompiledBlocks]:
+    """Have a transformer's blocks compiled until the block ends."""
+    blocks = CompiledBlocks(transformer)
+    try:
+        yield blocks
+    finally:
+        for block in repeated_blocks(transformer):
+            del block.forward
 
 
 def operations(config: Any, picture_tokens: int, text_tokens: int) -> int:

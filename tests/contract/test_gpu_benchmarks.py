@@ -14,9 +14,11 @@ from benchmarks.gpu.family import mix, pick_subject
 from benchmarks.gpu.image_time import skipping, stock_times
 from benchmarks.gpu.jobs import run as run_job
 from benchmarks.gpu.mixed_queue import room_for_one, run_queue
-from benchmarks.gpu.step_roofline import REPEATS, operations, step_times
+from benchmarks.gpu.rates import REPEATS, operations_of
+from benchmarks.gpu.step_roofline import compiled, operations, step_times
 from shared.catalog import CATALOG
 from shared.domain.acceleration import StepCache
+from worker.pipelines.compiling import repeated_blocks
 
 without_card = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a card")
 
@@ -29,8 +31,9 @@ def test_a_capped_queue_brings_a_model_in_at_every_switch_and_an_uncapped_one_ne
     previous = [subject.models[-1], *order]
     switches = {m: sum(b == m != a for a, b in itertools.pairwise(previous)) for m in subject.models}
     # When it runs, capped and not
-    _, capped = run_queue(pick_subject(room_for_one(subject)), order, num_inference_steps=1)
-    _, roomy = run_queue(subject, order, num_inference_steps=1)
+    small = pick_subject(room_for_one(subject))
+    _, capped = run_queue(small, small.generator(), order, num_inference_steps=1)
+    _, roomy = run_queue(subject, subject.generator(), order, num_inference_steps=1)
     # Then each switch moved its model once, and without a cap nothing moved
     assert capped == switches
     assert set(roomy.values()) == {0}
@@ -61,12 +64,11 @@ def test_a_part_whose_result_is_there_is_not_run_again(tmp_path):
 
 @pytest.mark.parametrize(("side", "tflop"), [(512, 21.5), (768, 41.93), (1024, 74.38)])
 def test_the_operations_of_a_step_are_those_of_the_closed_form(side, tflop):
-    # 12.91e9 per token for the linear layers and 700,416 per pair of tokens for attention
     with torch.device("meta"):
         config = FluxTransformer2DModel(guidance_embeds=True).config
     counted = operations(config, (side // 16) ** 2, 512)
     tokens = (side // 16) ** 2 + 512
-    assert counted == pytest.approx(12.91e9 * tokens + 700_416 * tokens**2, rel=0.001)
+    assert counted == pytest.approx(operations_of(tokens), rel=0.001)
     assert counted / 1e12 == pytest.approx(tflop, rel=0.001)
 
 
@@ -77,6 +79,17 @@ def test_a_step_is_timed_on_this_machine_too():
     times = step_times(transformer, subject, picture_tokens=16, text_tokens=24, batch=2)
     assert len(times) == REPEATS
     assert min(times) > 0
+
+
+def test_after_it_was_compiled_a_transformer_is_as_before():
+    # Given a transformer whose blocks were compiled and ran
+    subject = pick_subject()
+    transformer = subject.transformer(subject.models[0])
+    before = [dict(block.__dict__) for block in repeated_blocks(transformer)]
+    with compiled(transformer):
+        assert all("forward" in block.__dict__ for block in repeated_blocks(transformer))
+    # Then the next measurement finds plain blocks
+    assert [dict(block.__dict__) for block in repeated_blocks(transformer)] == before
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
