@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, update
+from sqlalchemy import and_, bindparam, case, func, insert, or_, update
 
+from shared.db.lifecycle.transitions import Move, changed
 from shared.db.mapping import route_values
 from shared.db.models import AttemptRow, ImageRow, JobRow, UtcDateTime
 from shared.db.rows import JOB_COLUMNS
@@ -26,38 +27,32 @@ HELD: Final = and_(
 """The guard; ``named`` gives its parameters."""
 
 # Built once: SQLAlchemy takes longer to build these statements than SQLite to run them.
-CLAIM: Final = (
-    update(JobRow)
-    .where(JobRow.id == bindparam("job_id"), JobRow.status == JobStatus.QUEUED)
-    .values(
-        status=JobStatus.RUNNING,
-        phase=Phase.LOADING,
-        status_seq=JobRow.status_seq + 1,
-        attempt=JobRow.attempt + 1,
-        owner=bindparam("claimant"),
-        lease_expires_at=bindparam("lease_until"),
-        started_at=func.coalesce(JobRow.started_at, bindparam("now", type_=UtcDateTime())),
-    )
-    .returning(*JOB_COLUMNS)
+CLAIM: Final = Move(
+    Edge.CLAIM,
+    JobStatus.QUEUED,
+    JobRow.id == bindparam("job_id"),
+    {
+        "status": JobStatus.RUNNING,
+        "phase": Phase.LOADING,
+        "attempt": JobRow.attempt + 1,
+        "owner": bindparam("claimant"),
+        "lease_expires_at": bindparam("lease_until"),
+        "started_at": func.coalesce(JobRow.started_at, bindparam("now", type_=UtcDateTime())),
+    },
+    returning=JOB_COLUMNS,
 )
 BEGIN_ATTEMPT: Final = insert(AttemptRow).returning(*AttemptRow.__table__.columns)
 RENEW: Final = (
     update(JobRow).where(HELD).values(lease_expires_at=bindparam("lease_until")).returning(JobRow.cancel_requested_at)
 )
-ENTER: Final = update(JobRow).where(HELD).values(phase=bindparam("new_phase"), status_seq=JobRow.status_seq + 1)
-FINISH: Final = (
-    update(JobRow)
-    .where(HELD, JobRow.cancel_requested_at.is_(None))
-    .values(
-        status=JobStatus.SUCCEEDED,
-        status_seq=JobRow.status_seq + 1,
-        **HANDED_BACK,
-    )
+ENTER: Final = changed(HELD, {"phase": bindparam("new_phase")})
+FINISH: Final = Move(
+    Edge.FINISH,
+    JobStatus.RUNNING,
+    and_(HELD, JobRow.cancel_requested_at.is_(None)),
+    {"status": JobStatus.SUCCEEDED, **HANDED_BACK},
 )
 """The values of its other columns are passed with it."""
-CLOSE_ATTEMPT: Final = update(AttemptRow).where(
-    AttemptRow.job_id == bindparam("of_job"), AttemptRow.attempt == bindparam("of_attempt")
-)
 ADD_IMAGES: Final = insert(ImageRow)
 
 
@@ -98,21 +93,6 @@ def error_values(error: JobError) -> dict[str, Any]:
 def ended(status: JobStatus, now: datetime) -> dict[str, Any]:
     """Return what ends a running job."""
     return {"status": status, "finished_at": now, **HANDED_BACK}
-
-
-def close_attempt(
-    connection: Connection, job_id: str, attempt: int, outcome: Edge, error: JobError | None, now: datetime
-) -> None:
-    """Record how an attempt ended."""
-    values = {
-        "of_job": job_id,
-        "of_attempt": attempt,
-        "ended_at": now,
-        "outcome": outcome,
-        "error_code": error.code if error else None,
-        "error_message": error.message if error else None,
-    }
-    connection.execute(CLOSE_ATTEMPT, values)
 
 
 def image_row(claim: Claim, image: JobImage, now: datetime) -> dict[str, Any]:

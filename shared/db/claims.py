@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Update, select, update
+from sqlalchemy import select
 
 from shared.clock import Clock, utc_now
 from shared.db.claim_order import peek, pick_next
@@ -23,7 +23,6 @@ from shared.db.claim_statements import (
     FINISH,
     HELD,
     RENEW,
-    close_attempt,
     ended,
     error_values,
     image_row,
@@ -33,6 +32,7 @@ from shared.db.claim_statements import (
     queued_again,
 )
 from shared.db.engine import Database
+from shared.db.lifecycle.transitions import Move
 from shared.db.models import AttemptRow, JobRow
 from shared.db.rescues import take_back
 from shared.db.rows import load_claimed
@@ -69,7 +69,7 @@ class ClaimRepository:
             job_id = pick_next(connection, lane, resident, now)
             if job_id is None:
                 return None
-            row = connection.execute(CLAIM, {"job_id": job_id, **taken}).one()
+            (row,) = CLAIM.run(connection, now, {"job_id": job_id, **taken})
             began = {"job_id": row.id, "attempt": row.attempt, "lane": lane, "owner": owner, "started_at": now}
             return load_claimed(connection, row, connection.execute(BEGIN_ATTEMPT, began).one())
 
@@ -105,17 +105,17 @@ class ClaimRepository:
         """
         values = measured(timings) | {"warnings": list(warnings), "finished_at": self._clock()}
         values["accelerations"] = [asdict(item) for item in accelerations]
-        moved = self._record(claim, FINISH, values, Edge.FINISH, images=images)
+        moved = self._record(claim, FINISH, values, images=images)
         return moved or self._ended_by(claim, Edge.FINISH)
 
     def fail(self, claim: Claim, error: JobError, timings: Timings) -> bool:
         """End the job in an error; ``False`` when the claim is lost."""
         values = ended(JobStatus.FAILED, self._clock()) | measured(timings) | error_values(error)
-        return self._move(claim, values, outcome=Edge.FAIL, error=error)
+        return self._move(claim, Edge.FAIL, values, error=error)
 
     def cancel(self, claim: Claim, timings: Timings) -> bool:
         """End the job as cancelled; ``False`` when the claim is lost."""
-        return self._move(claim, ended(JobStatus.CANCELLED, self._clock()) | measured(timings), outcome=Edge.CANCEL)
+        return self._move(claim, Edge.CANCEL, ended(JobStatus.CANCELLED, self._clock()) | measured(timings))
 
     def retry(self, claim: Claim, error: JobError, delay: timedelta) -> bool:
         """Put the job back for another try after ``delay``; ``False`` when the claim is lost.
@@ -125,7 +125,7 @@ class ClaimRepository:
         """
         spent = int(error.retry_after_seconds is None)
         again = {"not_before": self._clock() + delay, "errors": JobRow.errors + spent}
-        return self._move(claim, queued_again(self._clock()) | again, outcome=Edge.RETRY, error=error)
+        return self._move(claim, Edge.RETRY, queued_again(self._clock()) | again, error=error)
 
     def hand_over(
         self,
@@ -149,7 +149,7 @@ class ClaimRepository:
         if enhancement is not None:
             values["enhancement"] = enhancement.model_dump(mode="json")
         edge = Edge.DIVERT if error else Edge.HAND_OVER
-        moved = self._move(claim, values, outcome=edge, error=error, images=images)
+        moved = self._move(claim, edge, values, error=error, images=images)
         return moved or self._ended_by(claim, edge)
 
     def release(self, claim: Claim) -> bool:
@@ -157,7 +157,7 @@ class ClaimRepository:
 
         A job that somebody wants to stop ends as cancelled instead.
         """
-        return self._move(claim, queued_again(self._clock()), outcome=Edge.RELEASE)
+        return self._move(claim, Edge.RELEASE, queued_again(self._clock()))
 
     def crash(self, claim: Claim, error: JobError) -> bool:
         """Take the job back from this process, which is about to end because of it; ``False`` when the claim is lost.
@@ -174,32 +174,29 @@ class ClaimRepository:
     def _move(
         self,
         claim: Claim,
+        edge: Edge,
         values: dict[str, Any],
         *,
-        outcome: Edge,
         error: JobError | None = None,
         images: Sequence[JobImage] = (),
     ) -> bool:
-        statement = update(JobRow).where(HELD).values(status_seq=JobRow.status_seq + 1, **values)
-        return self._record(claim, statement, {}, outcome, error=error, images=images)
+        return self._record(claim, Move(edge, JobStatus.RUNNING, HELD, values), {}, error=error, images=images)
 
     def _record(
         self,
         claim: Claim,
-        statement: Update,
+        move: Move,
         values: dict[str, Any],
-        outcome: Edge,
         *,
         error: JobError | None = None,
         images: Sequence[JobImage] = (),
     ) -> bool:
         with self._database.write() as connection:
-            if connection.execute(statement, named(claim) | values).rowcount == 0:
-                return False
             now = self._clock()
+            if not move.run(connection, now, named(claim) | values, error):
+                return False
             if images:
                 connection.execute(ADD_IMAGES, [image_row(claim, image, now) for image in images])
-            close_attempt(connection, claim.job_id, claim.attempt, outcome, error, now)
         return True
 
     def _ended_by(self, claim: Claim, edge: Edge) -> bool:

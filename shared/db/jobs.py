@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, or_, select
 
 from shared.catalog import find_model
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
+from shared.db.lifecycle.transitions import changed, move
 from shared.db.mapping import route_values, to_image
 from shared.db.models import IdempotencyRow, ImageRow, InputRow, JobRow
 from shared.db.rows import JOB_COLUMNS, claim_order, load_jobs
@@ -19,7 +20,7 @@ from shared.domain.errors import CapacityError, IdempotencyConflict
 from shared.domain.job import IdempotencyKey, Job, JobImage, JobInput, NewJob
 from shared.domain.params import InputRole, JobKind
 from shared.domain.residency import residency_key
-from shared.domain.status import TERMINAL_STATUSES, JobStatus
+from shared.domain.status import Edge, JobStatus
 
 QUEUE_FULL_RETRY_SECONDS: Final = 30
 _COUNTED_ONE_BY_ONE: Final = 4
@@ -139,23 +140,12 @@ class JobRepository:
     def request_cancel(self, job_id: str) -> Job | None:
         """Cancel a queued job at once, or ask the worker of a running one to stop; else change nothing."""
         now = self._clock()
-        queued = JobRow.status == JobStatus.QUEUED
-        statement = (
-            update(JobRow)
-            .where(
-                JobRow.id == job_id,
-                JobRow.status.not_in(TERMINAL_STATUSES),
-                JobRow.cancel_requested_at.is_(None),
-            )
-            .values(
-                cancel_requested_at=now,
-                status=case((queued, JobStatus.CANCELLED.value), else_=JobRow.status),
-                finished_at=case((queued, now), else_=JobRow.finished_at),
-                status_seq=JobRow.status_seq + 1,
-            )
-        )
+        asked = {"cancel_requested_at": now}
+        ended = {**asked, "status": JobStatus.CANCELLED, "finished_at": now}
+        is_first = and_(JobRow.id == job_id, JobRow.cancel_requested_at.is_(None))
         with self._database.write() as connection:
-            connection.execute(statement)
+            if not move(connection, Edge.CANCEL, JobStatus.QUEUED, is_first, ended, now):
+                connection.execute(changed(and_(is_first, JobRow.status == JobStatus.RUNNING), asked))
             rows = connection.execute(select(*JOB_COLUMNS).where(JobRow.id == job_id)).all()
             return load_jobs(connection, rows)[0] if rows else None
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
+from shared.db.lifecycle.transitions import changed, move
 from shared.db.models import JobRow, LaneRow
 from shared.db.rows import JOB_COLUMNS, claim_order, load_jobs
 from shared.domain.errors import DeadlinePassed, JobConflict, NotFound
 from shared.domain.job import Job, Lane
-from shared.domain.status import JobStatus
+from shared.domain.status import Edge, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,41 +112,27 @@ class QueueRepository:
     def cancel_waiting(self, lane: Lane) -> int:
         """Cancel every waiting job of a lane and return how many there were."""
         now = self._clock()
-        statement = (
-            update(JobRow)
-            .where(JobRow.status == JobStatus.QUEUED, JobRow.lane == lane)
-            .values(
-                status=JobStatus.CANCELLED,
-                cancel_requested_at=now,
-                finished_at=now,
-                status_seq=JobRow.status_seq + 1,
-            )
-        )
+        ended = {"status": JobStatus.CANCELLED, "cancel_requested_at": now, "finished_at": now}
         with self._database.write() as connection:
-            return connection.execute(statement).rowcount
+            return len(move(connection, Edge.CANCEL, JobStatus.QUEUED, JobRow.lane == lane, ended, now))
 
     def expire(self) -> list[str]:
         """Fail every job that has not started by its deadline and return their ids; one between two legs has."""
         now = self._clock()
-        late = (JobRow.status == JobStatus.QUEUED, JobRow.deadline <= now, JobRow.leg == 0)
+        late = and_(JobRow.deadline <= now, JobRow.leg == 0)
+        waiting = select(JobRow.id).where(JobRow.status == JobStatus.QUEUED, late)
         with self._database.read() as connection:
-            if connection.execute(select(JobRow.id).where(*late).limit(1)).first() is None:
+            if connection.execute(waiting.limit(1)).first() is None:
                 return []
-        statement = (
-            update(JobRow)
-            .where(*late)
-            .values(
-                status=JobStatus.FAILED,
-                error_code=DeadlinePassed.code,
-                error_message="The job was still waiting at its deadline, so it was not run.",
-                error_retryable=False,
-                finished_at=now,
-                status_seq=JobRow.status_seq + 1,
-            )
-            .returning(JobRow.id)
-        )
+        ended = {
+            "status": JobStatus.FAILED,
+            "error_code": DeadlinePassed.code,
+            "error_message": "The job was still waiting at its deadline, so it was not run.",
+            "error_retryable": False,
+            "finished_at": now,
+        }
         with self._database.write() as connection:
-            return [row.id for row in connection.execute(statement)]
+            return move(connection, Edge.EXPIRE, JobStatus.QUEUED, late, ended, now)
 
     def _change_waiting(self, job_id: str, values: dict[str, Any]) -> Job:
         with self._database.write() as connection:
@@ -161,10 +148,5 @@ class QueueRepository:
         return load_jobs(connection, [row])[0]
 
     def _write(self, connection: Connection, job_id: str, values: dict[str, Any]) -> Job:
-        statement = (
-            update(JobRow)
-            .where(JobRow.id == job_id)
-            .values(status_seq=JobRow.status_seq + 1, **values)
-            .returning(*JOB_COLUMNS)
-        )
+        statement = changed(JobRow.id == job_id, values).returning(*JOB_COLUMNS)
         return load_jobs(connection, [connection.execute(statement).one()])[0]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, select, update
+from sqlalchemy import ColumnElement, Row, and_, select
 
 from shared.clock import Clock, utc_now
-from shared.db.claim_statements import HELD, close_attempt, ended, error_values, named, on_route, queued_again
+from shared.db.claim_statements import HELD, ended, error_values, named, on_route, queued_again
 from shared.db.engine import Database
+from shared.db.lifecycle.transitions import move
 from shared.db.mapping import to_route
 from shared.db.models import AttemptRow, JobRow
 from shared.db.rows import JOB_COLUMNS
@@ -85,9 +86,7 @@ def take_back(
         rows, now = connection.execute(query, params).all(), clock()
         for row in rows:
             values = {"crashes": row.crashes + 1, **_after_crash(row, error, now)}
-            statement = update(JobRow).where(JobRow.id == row.id)
-            connection.execute(statement.values(status_seq=JobRow.status_seq + 1, **values))
-            close_attempt(connection, row.id, row.attempt, Edge.RESCUE, error, now)
+            move(connection, Edge.RESCUE, JobStatus.RUNNING, JobRow.id == row.id, values, now, error=error)
     return [row.id for row in rows]
 
 

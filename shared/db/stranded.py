@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select, update
+from sqlalchemy import Connection, Row, and_, or_, select
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
+from shared.db.lifecycle.transitions import move
 from shared.db.mapping import route_values, to_route
 from shared.db.models import JobRow
 from shared.db.rows import is_due
 from shared.domain.params import JobKind
 from shared.domain.route import Generator, GeneratorChoice, Lane, Route, divert_warning
-from shared.domain.status import JobStatus
+from shared.domain.status import Edge, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class StrandedRepository:
                 return []
         with self._database.write() as connection:
             moves = [(row, _onward(row, reason, served)) for row in self._stranded(connection, lane, since)]
-            return [_move(connection, row, *onward) for row, onward in moves if onward is not None]
+            now = self._clock()
+            return [_divert(connection, row, *onward, now) for row, onward in moves if onward is not None]
 
     def _stranded(self, connection: Connection, lane: Lane, since: datetime) -> list[Row[Any]]:
         two_sided = JobRow.generator.in_((GeneratorChoice.FALLBACK, GeneratorChoice.MERGE))
@@ -66,17 +68,13 @@ def _onward(row: Row[Any], reason: str, served: Set[Lane]) -> tuple[Route, str] 
     return diverted, divert_warning(route, diverted, reason)
 
 
-def _move(connection: Connection, row: Row[Any], route: Route, warning: str) -> MovedOn:
-    connection.execute(
-        update(JobRow)
-        .where(JobRow.id == row.id, JobRow.status == JobStatus.QUEUED)
-        .values(
-            status_seq=JobRow.status_seq + 1,
-            rung_at=None,
-            errors=0,
-            crashes=0,
-            warnings=[*row.warnings, warning],
-            **route_values(route),
-        )
-    )
+def _divert(connection: Connection, row: Row[Any], route: Route, warning: str, now: datetime) -> MovedOn:
+    values = {
+        "rung_at": None,
+        "errors": 0,
+        "crashes": 0,
+        "warnings": [*row.warnings, warning],
+        **route_values(route),
+    }
+    move(connection, Edge.DIVERT, JobStatus.QUEUED, JobRow.id == row.id, values, now)
     return MovedOn(row.id, JobKind(row.kind), route.current.lane)

@@ -42,6 +42,8 @@ class Edge(StrEnum):
     FINISH = "finish"
     FAIL = "fail"
     CANCEL = "cancel"
+    EXPIRE = "expire"
+    """It was still waiting at its deadline."""
     RETRY = "retry"
     RELEASE = "release"
     RESCUE = "rescue"
@@ -57,6 +59,7 @@ _PUT_BACK = frozenset({Edge.RETRY, Edge.RELEASE, Edge.RESCUE, Edge.HAND_OVER, Ed
 TRANSITIONS: dict[JobStatus, dict[JobStatus, frozenset[Edge]]] = {
     JobStatus.QUEUED: {
         JobStatus.RUNNING: frozenset({Edge.CLAIM}),
+        JobStatus.FAILED: frozenset({Edge.EXPIRE}),
         JobStatus.CANCELLED: frozenset({Edge.CANCEL}),
         JobStatus.QUEUED: frozenset({Edge.DIVERT}),
     },

@@ -178,7 +178,7 @@ class Lifecycle(RuleBasedStateMachine):
         }
         assert set(self.queue.expire()) == late
         for job_id in late:
-            self.expected[job_id].status = JobStatus.FAILED
+            self.move(job_id, Edge.EXPIRE, JobStatus.FAILED)
 
     # The workers' side, the live and the stale ones
 

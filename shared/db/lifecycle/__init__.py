@@ -1,0 +1,1 @@
+"""How a job moves from status to status."""
