@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from shared.domain.errors import DeviceLost, OutOfMemory, UnsupportedByDevice
-from worker.pipelines.device import check_device, pick_device
+from worker.pipelines.device import pick_device
 from worker.pipelines.device_errors import Fault, device_faults, fault_of, is_out_of_memory
 
 ADVICE = (
@@ -199,8 +199,7 @@ class TestAnErrorThatDoesNotSay:
         assert type(raised("CUDA error: invalid argument", full)) is RuntimeError
 
     def test_this_machine_s_processor_is_asked_and_answers(self):
-        device = pick_device("cpu")
-        assert type(raised("shapes do not fit", lambda: check_device(device))) is RuntimeError
+        assert type(raised("shapes do not fit", pick_device("cpu").check)) is RuntimeError
 
     def test_other_errors_than_torch_s_are_not_asked_about(self):
         asked = []

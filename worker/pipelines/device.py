@@ -41,6 +41,19 @@ class Device:
         """Whether this is an NVIDIA card."""
         return self.torch_device.type == "cuda"
 
+    def wait(self) -> None:
+        """Return when all is done that was started on the device; an error in it is raised here."""
+        if self.is_cuda:
+            torch.cuda.synchronize(self.torch_device)
+
+    def check(self) -> None:
+        """Return if the device takes a small work and does it.
+
+        Raises:
+          RuntimeError: it does not, in torch's words.
+        """
+        (torch.ones(1, device=self.torch_device) + 1).item()
+
 
 class DeviceUnavailable(RuntimeError):
     """The device that the settings demand is not on this machine."""
@@ -134,21 +147,6 @@ class HostCopy:
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._tensor
-
-
-def check_device(device: Device) -> None:
-    """Return if the device takes work and does it.
-
-    Raises:
-      RuntimeError: it does not, in torch's words.
-    """
-    (torch.ones(1, device=device.torch_device) + 1).item()
-
-
-def wait_for(device: Device) -> None:
-    """Return when the device has done all that was started; an error in it is raised here."""
-    if device.is_cuda:
-        torch.cuda.synchronize(device.torch_device)
 
 
 def free_cached_memory(device: Device) -> None:

@@ -197,12 +197,12 @@ def device_faults(ask: Callable[[], object]) -> Iterator[None]:
                 raise UnsupportedByDevice(
                     f"This device or its software cannot do this: {said}. {row.remedy}"
                 ) from error
-        if refusal := _refusal(ask):
+        if refusal := refusal_of(ask):
             raise DeviceLost(f"The device failed: {said}. It takes no more work: {refusal}") from error
         raise
 
 
-def _refusal(ask: Callable[[], object]) -> str | None:
+def refusal_of(ask: Callable[[], object]) -> str | None:
     """Return what the device says instead of doing a small work; no memory for it is no refusal."""
     try:
         ask()
