@@ -36,9 +36,6 @@ class Card:
     dtype: torch.dtype = torch.bfloat16
     torch_device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
 
-    def wait(self):
-        """The host has done at once what it does."""
-
     def check(self):
         if self.is_lost:
             raise RuntimeError("CUDA error: a word that no table knows")

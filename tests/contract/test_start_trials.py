@@ -32,16 +32,19 @@ class TestATry:
     def test_what_works_has_no_problem(self):
         assert problem_of(lambda: None, RTX_5090) is None
 
-    @pytest.mark.parametrize("kind", [RuntimeError, ImportError, AssertionError, KeyError])
+    @pytest.mark.parametrize("kind", [RuntimeError, ImportError, AssertionError, TypeError])
     def test_whatever_it_throws_is_its_problem_in_one_line(self, kind):
-        assert "no kernel" in problem_of(raising("no kernel\nand a long stack", kind), RTX_5090)
-        assert problem_of(raising("", kind), RTX_5090).startswith(kind.__name__) or kind is KeyError
+        assert problem_of(raising("no kernel here\nand a long stack", kind), RTX_5090) == "no kernel here"
+        assert problem_of(raising("", kind), RTX_5090) == kind.__name__
 
     def test_an_error_that_comes_late_is_one_too(self):
-        # Given a card that tells of a kernel's failure only when it is waited for
+        # Given a card that tells of a kernel's failure only when it is waited for, once
+        untold = ["CUDA error: no kernel image is available for execution on the device"]
+
         class Late(Card):
-            def wait(self):
-                raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+            def check(self):
+                if untold:
+                    raise RuntimeError(untold.pop())
 
         assert problem_of(lambda: None, Late((12, 0))).startswith("CUDA error: no kernel image")
 

@@ -41,16 +41,11 @@ class Device:
         """Whether this is an NVIDIA card."""
         return self.torch_device.type == "cuda"
 
-    def wait(self) -> None:
-        """Return when all is done that was started on the device; an error in it is raised here."""
-        if self.is_cuda:
-            torch.cuda.synchronize(self.torch_device)
-
     def check(self) -> None:
-        """Return if the device takes a small work and does it.
+        """Return when the current stream's work is done, and a small one behind it.
 
         Raises:
-          RuntimeError: it does not, in torch's words.
+          RuntimeError: the device does not, in torch's words; also for an error in the work before.
         """
         (torch.ones(1, device=self.torch_device) + 1).item()
 

@@ -22,7 +22,7 @@ def problem_of(attempt: Callable[[], object], device: Device) -> str | None:
     """
     try:
         attempt()
-        device.wait()
+        device.check()
     except Exception as error:  # whatever a kernel or the library around it throws
         problem = first_line(error)
         if fault_of(error) is Fault.LOST or refusal_of(device.check):
@@ -35,9 +35,9 @@ def seconds_of(attempt: Callable[[], object], device: Device) -> float:
     """Return the shortest of a few times that an attempt takes, after it has run twice."""
     times = []
     for _ in range(_WARM_UP + _TIMED):
-        device.wait()
+        device.check()
         began = time.perf_counter()
         attempt()
-        device.wait()
+        device.check()
         times.append(time.perf_counter() - began)
     return min(times[_WARM_UP:])
