@@ -168,6 +168,16 @@ class TestWithTheRestOfAJob:
         assert np.array_equal(before, paint(roomy, "demo", context))
         assert context.accelerations == [REGIONAL_COMPILE]
 
+    def test_another_attention_backend_is_compiled_too(self):
+        # Given blocks that ask for one of torch's kernels by name, as `_native_cudnn` does on a card
+        transformer = FluxTransformer2DModel(**SMALLEST).eval()
+        plain = forward(transformer)
+        transformer.set_attention_backend("_native_math")
+        blocks = CompiledBlocks(transformer, "eager")
+        # Then they are whole graphs, and compute the same
+        assert torch.allclose(forward(transformer), plain, atol=1e-5)
+        assert (blocks.trouble, blocks.calls) == (None, 2)
+
     def test_a_step_cache_is_around_the_compiled_blocks(self, roomy):
         # Given compiled code, and a job that skips steps
         plain = paint(roomy, "demo-kontext", num_inference_steps=6)

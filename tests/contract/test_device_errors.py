@@ -5,7 +5,8 @@ import torch
 
 from shared.domain.errors import DeviceLost, OutOfMemory, UnsupportedByDevice
 from worker.pipelines.device import pick_device
-from worker.pipelines.device_errors import Fault, device_faults, fault_of, is_out_of_memory
+from worker.pipelines.device_errors import device_faults
+from worker.pipelines.error_texts import Fault, fault_of, is_out_of_memory
 
 ADVICE = (
     "\nSearch for `cudaError' in CUDA's runtime API for more information.\n"

@@ -17,7 +17,7 @@ from shared.domain.precision import ResidencyKey
 from shared.planner import Shape
 from worker.generators.interface import Foresight
 from worker.pipelines.device import free_cached_memory
-from worker.pipelines.device_errors import is_out_of_memory
+from worker.pipelines.error_texts import is_out_of_memory
 from worker.pipelines.loader import LoadedPipeline
 from worker.pipelines.placement import Placement, Unmanaged
 from worker.pipelines.prompt_cache import prompt_key

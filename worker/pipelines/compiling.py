@@ -19,7 +19,7 @@ import structlog
 import torch
 import torch._dynamo
 
-from worker.pipelines.device_errors import Fault, fault_of
+from worker.pipelines.error_texts import Fault, fault_of
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from shared.domain.errors import DeviceLost
 from worker.pipelines.device import Device
-from worker.pipelines.device_errors import Fault, fault_of, first_line, refusal_of
+from worker.pipelines.device_errors import refusal_of
+from worker.pipelines.error_texts import Fault, fault_of, first_line
 
 _WARM_UP: Final = 2
 _TIMED: Final = 5
