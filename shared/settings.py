@@ -151,10 +151,10 @@ class WorkerSettings(CoreSettings):
         default="auto",
         description="attention backend by diffusers' name (lossy but for native); auto: the fastest that uses all bits",
     )
-    link_gb_per_second: float = Field(
-        default=25.0,
+    link_gb_per_second: float | None = Field(
+        default=None,
         gt=0,
-        description="pinned host memory to card, for the planner's switch costs; 50 for PCIe 5.0 x16",
+        description="pinned host memory to card, for the planner's switch costs; unset: measured at start",
     )
     prompt_cache_bytes: int = Field(
         default=512 * 2**20,

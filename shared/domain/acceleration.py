@@ -20,6 +20,10 @@ WEIGHTS_8_BIT: Final = Acceleration("8_bit_weights", lossless=False)
 FP8: Final = Acceleration("fp8", lossless=False)
 """Weights and activations of the products in 8-bit floating point, scaled row by row."""
 WEIGHTS_4_BIT: Final = Acceleration("4_bit_weights", lossless=False)
+FUSED_QKV: Final = Acceleration("fused_qkv", lossless=False)
+"""Query, key and value of an attention as one product, which may round elsewhere."""
+CHANNELS_LAST_DECODE: Final = Acceleration("channels_last_decode", lossless=False)
+"""The VAE's convolutions in the order of bytes that tensor cores read; they round elsewhere."""
 TILED_DECODE: Final = Acceleration("tiled_decode", lossless=False)
 REGIONAL_COMPILE: Final = Acceleration("regional_compile", lossless=False)
 """The same arithmetic in fused kernels, which round elsewhere."""

@@ -21,6 +21,7 @@
         StorageFailed          507   a picture could not be written; tried again
         DeadlinePassed         504   the job did not start in time
         NumericError           500   the model produced NaN
+        UnsupportedByDevice    500   the card, its driver or this build of torch cannot do it; a setting avoids it
         DeviceLost             500   the card stopped working for this process, which is replaced
         WorkerHung             500   no progress for longer than the budget; the process was replaced
         WorkerCrashed          500   the worker died on this job too often
@@ -181,6 +182,12 @@ class NumericError(GenerationError):
     """The model produced values that are no picture (NaN or infinity)."""
 
     code = "numeric_error"
+
+
+class UnsupportedByDevice(GenerationError):
+    """The card, its driver or the installed libraries cannot compute this; the message names what avoids it."""
+
+    code = "unsupported_by_device"
 
 
 class DeviceLost(GenerationError):

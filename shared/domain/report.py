@@ -58,6 +58,15 @@ class ChoiceReport(BaseModel):
     reason: str
 
 
+class LinkReport(BaseModel):
+    """The rate from pinned host memory to the card that plans are made with, in 10^9 bytes per second, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    gb_per_second: float
+    reason: str
+
+
 class SpeedReport(BaseModel):
     """How FLUX transformers run on this worker."""
 
@@ -67,6 +76,9 @@ class SpeedReport(BaseModel):
     """``on`` or ``off``."""
     attention: ChoiceReport
     """diffusers' name of the backend."""
+    balanced: ChoiceReport | None = None
+    """``fp8`` or ``int8``: how `balanced` weights of a denoiser are stored and multiplied."""
+    link: LinkReport | None = None
 
 
 class ModelReport(BaseModel):

@@ -18,6 +18,7 @@ from torch._dynamo.utils import counters
 
 from shared.catalog import CATALOG
 from shared.domain.acceleration import FIRST_BLOCK_CACHE, MODULATION_TABLE, REGIONAL_COMPILE, StepCache
+from shared.domain.errors import DeviceLost, OutOfMemory
 from shared.domain.precision import Precision
 from shared.domain.report import ChoiceReport, SpeedReport
 from shared.planner.sizes import encode_bytes, working_bytes
@@ -25,7 +26,7 @@ from tests.contract.small_card import OPTIONS, RED, ROOM_FOR_ONE, SIDE, card, sh
 from tests.contract.test_step_cache import Context
 from worker.cancellation import JobInterrupted
 from worker.generators.flux_local import FluxLocalGenerator
-from worker.pipelines.compiling import CompiledBlocks, repeated_blocks
+from worker.pipelines.compiling import CompiledBlocks, repeated_blocks, variants
 from worker.pipelines.modulation import modulation_blocks
 from worker.pipelines.speed import Speed
 from worker.pipelines.store import PipelineStore
@@ -143,6 +144,22 @@ class TestOneSetOfCode:
         assert not inside & set(doors)
 
 
+class TestManyVariants:
+    """Torch gives up after 8 variants of one function, which so many models, sizes and tables soon reach."""
+
+    def test_a_torch_that_takes_the_limit_as_an_argument_gets_it(self):
+        assert variants(torch.compile) == {"recompile_limit": 64}
+
+    def test_an_older_torch_has_it_set_for_the_whole_process_and_a_larger_one_stays(self):
+        def compile_of_older_torch(model, *, backend, dynamic, fullgraph):
+            """Never called: its parameters are looked at."""
+
+        for before, after in ((8, 64), (100, 100)):
+            with torch._dynamo.config.patch(recompile_limit=before):
+                assert variants(compile_of_older_torch) == {}
+                assert torch._dynamo.config.recompile_limit == after
+
+
 class TestWithTheRestOfAJob:
     def test_a_cancel_leaves_compiled_code_as_it_was(self, roomy):
         before, context = paint(roomy, "demo"), Context()
@@ -150,6 +167,16 @@ class TestWithTheRestOfAJob:
             paint(roomy, "demo", Context(stop_at_step=1), seed=8)
         assert np.array_equal(before, paint(roomy, "demo", context))
         assert context.accelerations == [REGIONAL_COMPILE]
+
+    def test_another_attention_backend_is_compiled_too(self):
+        # Given blocks that ask for one of torch's kernels by name, as `_native_cudnn` does on a card
+        transformer = FluxTransformer2DModel(**SMALLEST).eval()
+        plain = forward(transformer)
+        transformer.set_attention_backend("_native_math")
+        blocks = CompiledBlocks(transformer, "eager")
+        # Then they are whole graphs, and compute the same
+        assert torch.allclose(forward(transformer), plain, atol=1e-5)
+        assert (blocks.trouble, blocks.calls) == (None, 2)
 
     def test_a_step_cache_is_around_the_compiled_blocks(self, roomy):
         # Given compiled code, and a job that skips steps
@@ -174,6 +201,24 @@ class TestFewerBits:
 
 
 class TestWhatCannotBeCompiled:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", OutOfMemory),
+            ("Triton Error [CUDA]: an illegal memory access was encountered", DeviceLost),
+        ],
+    )
+    def test_a_full_or_a_lost_card_is_no_fault_of_the_compiler(self, text, expected):
+        # Given a compiler that finds the card so while it makes code
+        def unlucky(_graph, _inputs):
+            raise RuntimeError(text)
+
+        generator = generator_on(card(10**9), unlucky)
+        # Then the job ends so, and nothing runs uncompiled for good because of it
+        with pytest.raises(expected):
+            paint(generator, "demo")
+        assert generator.store.speed.warning(generator.store.load(CATALOG["demo"]).pipeline.transformer) is None
+
     def test_a_compiler_that_fails_costs_a_warning_and_no_job(self):
         # Given a compiler that is broken, and the picture of a worker that does not compile
         def broken(_graph, _inputs):

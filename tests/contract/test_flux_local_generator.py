@@ -8,7 +8,15 @@ import torch
 from PIL import Image
 
 from shared.catalog import CATALOG
-from shared.domain.errors import CapabilityError, DeviceLost, MediaError, ModelUnavailable, NumericError, OutOfMemory
+from shared.domain.errors import (
+    CapabilityError,
+    DeviceLost,
+    MediaError,
+    ModelUnavailable,
+    NumericError,
+    OutOfMemory,
+    UnsupportedByDevice,
+)
 from shared.domain.status import Phase
 from worker.cancellation import JobInterrupted, StopReason
 from worker.generators.flux_local import FluxLocalGenerator
@@ -189,6 +197,11 @@ class TestEveryExitLeavesThePipelineClean:
         [
             (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), OutOfMemory),
             (torch.AcceleratorError("CUDA error: out of memory"), OutOfMemory),
+            (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), OutOfMemory),
+            (RuntimeError("GET was unable to find an engine to execute this computation"), OutOfMemory),
+            (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLt`"), UnsupportedByDevice),
+            (RuntimeError("No available kernel.  Aborting execution."), UnsupportedByDevice),
+            (torch.AcceleratorError("CUDA error: invalid argument"), torch.AcceleratorError),
             (torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel"), DeviceLost),
             (RuntimeError("CUDA error: device-side assert triggered"), DeviceLost),
             (RuntimeError("shapes do not fit"), RuntimeError),

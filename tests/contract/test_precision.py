@@ -8,7 +8,14 @@ import torch
 from PIL import Image
 
 from shared.catalog import CATALOG
-from shared.domain.acceleration import FP8, MODULATION_TABLE, WEIGHTS_4_BIT, WEIGHTS_8_BIT
+from shared.domain.acceleration import (
+    CHANNELS_LAST_DECODE,
+    FP8,
+    FUSED_QKV,
+    MODULATION_TABLE,
+    WEIGHTS_4_BIT,
+    WEIGHTS_8_BIT,
+)
 from shared.domain.errors import CapabilityError
 from shared.domain.precision import Precision, ResidencyKey
 from shared.planner import GpuSpec
@@ -29,6 +36,7 @@ from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
 
 QUANTIZED = (Precision.BALANCED, Precision.COMPACT)
+LAYOUT = (FUSED_QKV, CHANNELS_LAST_DECODE)
 RED_CIRCLE = Scene("blue", Thing("red", "circle", "large", "center"))
 PROMPT = "a large red circle in the center on a blue background"
 MARGIN = 0.04
@@ -84,7 +92,11 @@ class TestPictures:
     def test_each_precision_paints_another_picture_and_names_what_it_used(self, generator):
         made = {precision: paint(generator, precision) for precision in Precision}
         assert len({picture.tobytes() for picture, _ in made.values()}) == 3
-        assert [made[precision][1].accelerations for precision in Precision] == [[], [WEIGHTS_8_BIT], [WEIGHTS_4_BIT]]
+        assert [made[precision][1].accelerations for precision in Precision] == [
+            [],
+            [WEIGHTS_8_BIT, *LAYOUT],
+            [WEIGHTS_4_BIT, *LAYOUT],
+        ]
         assert not any(used.lossless for used in (WEIGHTS_8_BIT, WEIGHTS_4_BIT, FP8))
 
     def test_exact_is_untouched_by_the_others(self, generator):
@@ -98,7 +110,7 @@ class TestPictures:
         # Given a device like a card that multiplies fp8 numbers; torch computes the same on a CPU
         device = dataclasses.replace(card(10**9), has_fp8=True)
         picture, context = paint(FluxLocalGenerator(store_on(device)), Precision.BALANCED)
-        assert context.accelerations == [FP8, WEIGHTS_8_BIT]
+        assert context.accelerations == [FP8, WEIGHTS_8_BIT, *LAYOUT]
         assert all(matches(read(picture), RED_CIRCLE).values())
 
 

@@ -89,7 +89,7 @@ class TestDuty:
         loaded = store.load(CATALOG["demo"])
         # When they are decoded
         with Leaving(), store.place(loaded, SHAPE).decoding():
-            decode_latents(loaded.pipeline, torch.zeros(1, (SIDE // 16) ** 2, 64, dtype=torch.bfloat16), SIDE, SIDE)
+            decode_latents(loaded, torch.zeros(1, (SIDE // 16) ** 2, 64, dtype=torch.bfloat16), SIDE, SIDE)
         # Then three bytes per pixel left
         assert left == [(torch.uint8, SIDE * SIDE * 3)]
 

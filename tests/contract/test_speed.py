@@ -1,13 +1,15 @@
 """What `FLUX_COMPILE` and `FLUX_ATTENTION` become on a device, each with its reason; what does not work is refused."""
 
-from types import SimpleNamespace
+import dataclasses
+import re
 
 import numpy as np
 import pytest
+import torch
 
 from shared.catalog import CATALOG
 from shared.domain.acceleration import Acceleration
-from shared.domain.errors import RequestError
+from shared.domain.errors import DeviceLost, RequestError
 from shared.settings import WorkerSettings
 from tests.contract.small_card import OPTIONS
 from tests.contract.test_step_cache import Context
@@ -21,8 +23,25 @@ from worker.pipelines.selection import check_settings
 from worker.pipelines.speed import choose_compile, keep_compiled_code
 
 CPU = pick_device("cpu")
-RTX_5090 = SimpleNamespace(is_cuda=True, capability=(12, 0))
-H200 = SimpleNamespace(is_cuda=True, capability=(9, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What the choices at start ask a device; its memory is the host's, and its kernels are what a test gives them."""
+
+    capability: tuple[int, int]
+    has_fp8: bool = True
+    is_lost: bool = False
+    is_cuda: bool = True
+    dtype: torch.dtype = torch.bfloat16
+    torch_device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
+
+    def check(self):
+        if self.is_lost:
+            raise RuntimeError("CUDA error: a word that no table knows")
+
+
+RTX_5090, H200 = Card((12, 0)), Card((9, 0))
 
 
 def settings(tmp_path, **values):
@@ -67,15 +86,55 @@ def read_variable():
 
 
 class TestAttention:
-    @pytest.mark.parametrize(
-        ("device", "reason"),
-        [(CPU, "the others are for cards"), (RTX_5090, "fewer bits"), (H200, "FlashAttention 3 for this card is not")],
-    )
-    def test_auto_takes_pytorch_s_own_where_nothing_better_is_here_and_says_why(self, device, reason, monkeypatch):
-        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    @pytest.mark.parametrize(("device", "reason"), [(CPU, "the others are for cards"), (RTX_5090, "fewer bits")])
+    def test_auto_takes_pytorch_s_own_where_nothing_better_is_here_and_says_why(self, device, reason):
         choice = choose_attention("auto", device)
         assert choice.value == "native"
         assert reason in choice.reason
+
+    @pytest.mark.parametrize(
+        ("milliseconds", "chosen"),
+        [
+            ({"native": 1.0, "_native_cudnn": 0.5, "_flash_3": 0.6}, "_native_cudnn"),
+            ({"native": 1.0, "_native_cudnn": 0.6, "_flash_3": 0.5}, "_flash_3"),
+            ({"native": 1.0, "_native_cudnn": 0.5}, "_native_cudnn"),
+            # One tenth is what another one has to be worth, so that noise never decides
+            ({"native": 1.0, "_native_cudnn": 0.92}, "native"),
+            ({"native": 1.0, "_native_cudnn": 0.90}, "_native_cudnn"),
+            ({"native": 1.0, "_native_cudnn": 1.1, "_flash_3": 1.0}, "native"),
+            ({"native": 1.0}, "native"),
+            ({"_native_cudnn": 0.5}, "_native_cudnn"),
+            ({}, "native"),
+        ],
+    )
+    def test_on_hopper_the_clearly_fastest_of_those_that_work_is_taken(self, milliseconds, chosen):
+        # Given a card of that kind on which some backends work, each with its own time
+        def seconds(name):
+            if name not in milliseconds:
+                raise RuntimeError(f"No available kernel. Aborting execution.\nof {name}")
+            return milliseconds[name] / 1000
+
+        choice = choose_attention("auto", H200, seconds)
+        # Then the reason holds every time and every refusal
+        assert choice.value == chosen
+        for name in ("native", "_native_cudnn", "_flash_3"):
+            taken = milliseconds.get(name)
+            said = f"{name} {taken:.2f} ms" if taken else f"{name} does not work here (No available kernel"
+            assert said in choice.reason
+        assert "10% faster" in choice.reason
+
+    def test_a_trial_that_costs_the_card_is_no_reason_to_choose_another(self):
+        def breaks(_name):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+        with pytest.raises(DeviceLost, match="when something was tried on it: CUDA error: an illegal memory access"):
+            choose_attention("auto", H200, breaks)
+
+    def test_the_real_trial_takes_time_on_this_machine(self, monkeypatch):
+        # Given the small shape, since the large one takes a processor seconds
+        monkeypatch.setattr("worker.pipelines.attention._LARGE", (1, 64, 2, 16))
+        choice = choose_attention("auto", H200)
+        assert re.search(r"on 64 tokens: native \d+\.\d\d ms, _native_cudnn does not work here \(.+\)", choice.reason)
 
     @pytest.mark.parametrize(
         ("name", "why"), [("flash_9", "not a backend that diffusers knows"), ("sage_hub", "downloads code")]

@@ -2,14 +2,18 @@
 
 import dataclasses
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from shared.catalog import CATALOG
+from shared.domain.errors import OutOfMemory
 from shared.domain.job import NextJob
 from shared.domain.report import SpeedReport
+from shared.settings import WorkerSettings
 from tests.contract.small_card import OPTIONS as SMALL
 from tests.contract.small_card import ROOM_FOR_ONE, card, shared_bytes, store_on
 from worker.generators.flux_local import FluxLocalGenerator
@@ -17,6 +21,8 @@ from worker.generators.interface import SilentContext
 from worker.generators.options import resolve_options
 from worker.pipelines.attention import choose_attention
 from worker.pipelines.device import pick_device
+from worker.pipelines.device_errors import device_faults
+from worker.pipelines.resident import make_store
 from worker.pipelines.speed import Speed, choose_compile
 from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
@@ -103,3 +109,36 @@ def test_compiled_blocks_wait_for_weights_that_are_on_their_way():
         assert np.array_equal(np.asarray(before), np.asarray(after))
     assert speed.warning(store.load(CATALOG["demo"]).pipeline.transformer) is None
     assert store.residency.brought["demo"] == 3
+
+
+def test_what_is_tried_at_start_is_measured_and_said(tmp_path):
+    store = make_store(WorkerSettings(_env_file=None, data_dir=tmp_path, device="cuda"))
+    speed = store.speed.report
+    assert speed.link.reason.startswith("measured at start: 256 MiB of pinned memory")
+    assert store.device.link_gb_per_second == speed.link.gb_per_second
+    assert store.device.has_fp8 is (speed.balanced.value == "fp8")
+    assert speed.attention.value in ("native", "_native_cudnn", "_flash_3")
+
+
+def test_a_lack_of_memory_leaves_the_card_usable():
+    device = pick_device("cuda")
+    with pytest.raises(OutOfMemory), device_faults(device.check):
+        torch.empty(2**50, dtype=torch.uint8, device=device.torch_device)
+    device.check()
+
+
+LOSE_THE_CARD = """
+import torch
+from worker.pipelines.device import pick_device
+from worker.pipelines.device_errors import device_faults
+
+device = pick_device("cuda")
+with device_faults(device.check):
+    torch.zeros(1, device="cuda")[torch.tensor([5], device="cuda")].cpu()
+"""
+
+
+def test_a_kernel_that_asserts_loses_the_card_for_the_process():
+    # In a process of its own, since that one is of no use afterwards
+    ended = subprocess.run([sys.executable, "-c", LOSE_THE_CARD], capture_output=True, text=True, timeout=120)
+    assert "DeviceLost: The device failed: CUDA error: device-side assert triggered" in ended.stderr

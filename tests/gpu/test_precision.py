@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from shared.catalog import CATALOG
-from shared.domain.acceleration import FP8, WEIGHTS_4_BIT, WEIGHTS_8_BIT
+from shared.domain.acceleration import CHANNELS_LAST_DECODE, FP8, FUSED_QKV, WEIGHTS_4_BIT, WEIGHTS_8_BIT
 from shared.domain.precision import Precision
 from worker.demo.checker import matches, read
 from worker.demo.world import Scene, Thing
@@ -54,7 +54,8 @@ def test_a_picture_shows_what_was_asked_for_and_the_job_names_the_format(generat
     picture = generator.generate(PROMPT, context=context, model="demo", precision=precision, seed=7)[0]
     assert all(matches(read(np.asarray(picture)), RED_CIRCLE).values())
     eight = [FP8, WEIGHTS_8_BIT] if device.has_fp8 else [WEIGHTS_8_BIT]
-    assert context.accelerations == (eight if precision is Precision.BALANCED else [WEIGHTS_4_BIT])
+    formats = eight if precision is Precision.BALANCED else [WEIGHTS_4_BIT]
+    assert context.accelerations == [*formats, FUSED_QKV, CHANNELS_LAST_DECODE]
 
 
 def test_exact_is_untouched_by_the_others(generator):

@@ -67,7 +67,12 @@ class TestGenerate:
         done = [client.wait(job.id, timeout_seconds=120) for job in jobs]
         # Then each has its own picture, and says what it gave up for it
         assert len({client.download(job.images[0]) for job in done}) == 3
-        assert [[used.name for used in job.accelerations] for job in done] == [[], ["8_bit_weights"], ["4_bit_weights"]]
+        layout = ["fused_qkv", "channels_last_decode"]
+        assert [[used.name for used in job.accelerations] for job in done] == [
+            [],
+            ["8_bit_weights", *layout],
+            ["4_bit_weights", *layout],
+        ]
         assert not any(used.lossless for job in done for used in job.accelerations)
 
     def test_another_seed_or_prompt_gives_another_picture(self, client):

@@ -16,7 +16,8 @@ from shared.domain.params import EditParams, JobParams
 from shared.domain.precision import ResidencyKey
 from shared.planner import Shape
 from worker.generators.interface import Foresight
-from worker.pipelines.device import free_cached_memory, is_out_of_memory
+from worker.pipelines.device import free_cached_memory
+from worker.pipelines.error_texts import is_out_of_memory
 from worker.pipelines.loader import LoadedPipeline
 from worker.pipelines.placement import Placement, Unmanaged
 from worker.pipelines.prompt_cache import prompt_key

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from shared.domain.errors import OutOfMemory
 from worker.generators.interface import GenerationContext
-from worker.pipelines.device import Device, free_cached_memory, is_out_of_memory
+from worker.pipelines.device import Device, free_cached_memory
+from worker.pipelines.error_texts import is_out_of_memory
 from worker.pipelines.ladder import JobShape, Ladder, Rung
 from worker.pipelines.placement import Placement, Unmanaged
 

@@ -20,7 +20,8 @@ from worker.generators.climb import Climb
 from worker.generators.interface import Foresight, GenerationContext, nothing_foreseen
 from worker.pipelines.assemble import starting_from_picture
 from worker.pipelines.decode import decode_latents
-from worker.pipelines.device import StepPacer, device_loss
+from worker.pipelines.device import StepPacer
+from worker.pipelines.device_errors import device_faults
 from worker.pipelines.ladder import JobShape, Ladder
 from worker.pipelines.loader import LoadedPipeline, Pipeline, denoiser_of
 from worker.pipelines.placement import Placement, Unmanaged
@@ -73,7 +74,7 @@ class Painter:
         """
         context.on_phase(Phase.LOADING)
         shape = _shape(params, pictures)
-        with device_loss():
+        with device_faults(self.store.device.check):
             loaded = self.store.load(spec, params.precision)
             try:
                 placement = self.store.place(loaded, shape, adapter)
@@ -118,7 +119,7 @@ class Painter:
                 latents = self._denoise(loaded.pipeline, params, index, inputs, context, start_preview(), ahead)
             context.on_phase(Phase.DECODING)
             with placement.decoding():
-                return decode_latents(loaded.pipeline, latents, params.width, params.height)
+                return decode_latents(loaded, latents, params.width, params.height)
 
         images = []
         for index in range(params.num_images):

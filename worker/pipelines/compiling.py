@@ -11,11 +11,15 @@ picture does not depend on which sizes came before it.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import structlog
 import torch
+import torch._dynamo
+
+from worker.pipelines.error_texts import Fault, fault_of
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +42,8 @@ class CompiledBlocks:
             block.forward = self._with_way_out(block.forward, backend)
 
     def _with_way_out(self, plain: Callable[..., Any], backend: str) -> Callable[..., Any]:
-        compiled = torch.compile(  # type: ignore[call-overload]  # torch's overloads lack recompile_limit
-            plain, backend=backend, dynamic=True, fullgraph=True, recompile_limit=_MOST_VARIANTS
-        )
+        compiler: Callable[..., Any] = torch.compile  # its overloads lack recompile_limit
+        compiled = compiler(plain, backend=backend, dynamic=True, fullgraph=True, **variants(compiler))
 
         @functools.wraps(plain)
         def forward(*args: Any, joint_attention_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
@@ -49,9 +52,9 @@ class CompiledBlocks:
                 return plain(*args, joint_attention_kwargs=joint_attention_kwargs, **kwargs)
             try:
                 result = compiled(*args, joint_attention_kwargs=None, **kwargs)  # some pipelines pass {}, some None
-            except (torch.OutOfMemoryError, torch.AcceleratorError):
-                raise
             except Exception as error:  # whatever a compiler throws; what is no fault of its is raised again here
+                if fault_of(error) in (Fault.LOST, Fault.OUT_OF_MEMORY):
+                    raise
                 result = plain(*args, joint_attention_kwargs=None, **kwargs)
                 log.exception("cannot compile; going on uncompiled", action="compile_failed")
                 self.trouble = _in_words(error)
@@ -60,6 +63,17 @@ class CompiledBlocks:
             return result
 
         return forward
+
+
+def variants(compiler: Callable[..., Any]) -> dict[str, int]:
+    """Return what tells ``torch.compile`` how many variants to keep; a torch without the argument has it set for all.
+
+    ``recompile_limit`` came after the first versions that this project runs with; torch._dynamo.config is older.
+    """
+    if "recompile_limit" in inspect.signature(compiler).parameters:
+        return {"recompile_limit": _MOST_VARIANTS}
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_VARIANTS)
+    return {}
 
 
 def repeated_blocks(transformer: Any) -> Iterator[Any]:

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from shared.domain.acceleration import CHANNELS_LAST_DECODE
 from shared.domain.errors import NumericError
-from worker.pipelines.loader import Pipeline
+from worker.pipelines.loader import LoadedPipeline, Pipeline
+from worker.pipelines.lossy_layout import channels_last
 
 
 @torch.no_grad()
-def decode_latents(pipeline: Pipeline, latents: torch.Tensor, width: int, height: int) -> Image.Image:
+def decode_latents(loaded: LoadedPipeline, latents: torch.Tensor, width: int, height: int) -> Image.Image:
     """Decode latents to an RGB picture of ``width`` x ``height`` pixels.
 
-    The same arithmetic as the pipelines' own last step (diffusers 0.42, ``FluxPipeline.__call__`` and
-    ``StableDiffusionPipeline.__call__``), with the conversion to 8 bits done on the device.
+    The arithmetic of the pipelines' own last step (diffusers 0.42, ``FluxPipeline.__call__`` and
+    ``StableDiffusionPipeline.__call__``), with the conversion to 8 bits done on the device, from float32. diffusers
+    stays in the VAE's dtype until then: in bfloat16 its pixels may be one level (of 255) away from these.
 
     Raises:
       NumericError: latents or pixels hold NaN or infinity.
     """
+    pipeline = loaded.pipeline
     _require_finite(latents, "latents")
     latents = unpacked(pipeline, latents, width, height)
     config = pipeline.vae.config
-    decoded = pipeline.vae.decode(latents / config.scaling_factor + (config.shift_factor or 0.0), return_dict=False)[0]
+    latents = latents / config.scaling_factor + (config.shift_factor or 0.0)
+    with channels_last(pipeline.vae) if CHANNELS_LAST_DECODE in loaded.accelerations else nullcontext():
+        decoded = pipeline.vae.decode(latents, return_dict=False)[0]
     _require_finite(decoded, "pixels")
     pixels = (decoded[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))

@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 
-from shared.domain.errors import DeviceLost
+from shared.planner import PCIE_4_BYTES_PER_SECOND
 from worker.pipelines.cuda_memory import CudaMemory
 from worker.pipelines.device_memory import DeviceMemory, HostMemory
 
@@ -27,7 +27,9 @@ class Device:
     total_bytes: int | None
     """Memory of the card in bytes; ``None`` on a CPU."""
     has_fp8: bool = False
-    """Whether it multiplies 8-bit floating point numbers: Ada, Hopper, Blackwell."""
+    """Whether it multiplies 8-bit floating point numbers: Ada, Hopper, Blackwell by their kind; see ``fp8_trial``."""
+    link_gb_per_second: float = PCIE_4_BYTES_PER_SECOND / 1e9
+    """From pinned host memory to the card; see ``link``."""
 
     @property
     def capability(self) -> tuple[int, int]:
@@ -38,6 +40,14 @@ class Device:
     def is_cuda(self) -> bool:
         """Whether this is an NVIDIA card."""
         return self.torch_device.type == "cuda"
+
+    def check(self) -> None:
+        """Return when the current stream's work is done, and a small one behind it.
+
+        Raises:
+          RuntimeError: the device does not, in torch's words; also for an error in the work before.
+        """
+        (torch.ones(1, device=self.torch_device) + 1).item()
 
 
 class DeviceUnavailable(RuntimeError):
@@ -132,32 +142,6 @@ class HostCopy:
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._tensor
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the device only lacked memory, which the next job may have again."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
-    )
-
-
-@contextmanager
-def device_loss() -> Iterator[None]:
-    """Turn an error after which CUDA refuses all further work of this process into ``DeviceLost``.
-
-    "To continue using CUDA, the process must be terminated and relaunched" (CUDA runtime API, cudaErrorIllegalAddress
-    and others). Torch raises ``AcceleratorError``; some of its calls a plain RuntimeError that quotes CUDA.
-
-    Raises:
-      DeviceLost: instead of such an error.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        quotes_cuda = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
-        if not quotes_cuda or is_out_of_memory(error):
-            raise
-        raise DeviceLost(f"The device failed: {str(error).splitlines()[0]}") from error
 
 
 def free_cached_memory(device: Device) -> None:

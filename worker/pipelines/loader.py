@@ -13,12 +13,13 @@ import transformers
 from diffusers import AutoencoderKL
 
 from shared.catalog import CATALOG
-from shared.domain.acceleration import Acceleration
+from shared.domain.acceleration import CHANNELS_LAST_DECODE, FUSED_QKV, Acceleration
 from shared.domain.errors import ModelUnavailable
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.precision import Precision, ResidencyKey
 from worker.pipelines.device import Device
 from worker.pipelines.digests import component_digest, quantized_digest
+from worker.pipelines.lossy_layout import fuse_qkv
 from worker.pipelines.quantization import quantize
 from worker.pipelines.weight_formats import WeightFormat, formats_for
 from worker.pipelines.weights import Weights
@@ -50,7 +51,7 @@ class LoadedPipeline:
     digests: Mapping[str, str]
     precision: Precision = Precision.EXACT
     accelerations: tuple[Acceleration, ...] = ()
-    """What the weights' formats are called in a job's result."""
+    """What the weights' formats, and what is done only where equal bits are not promised, are called in a result."""
 
     @property
     def key(self) -> ResidencyKey:
@@ -78,10 +79,13 @@ def _options(spec: PipelineSpec) -> dict[str, Any]:
 def quantized(loaded: LoadedPipeline, precision: Precision, device: Device) -> LoadedPipeline:
     """Return the same pipeline at a precision; its layers are replaced, those that are so already stay."""
     formats = formats_for(precision, has_fp8=device.has_fp8)
+    if not formats:
+        return replace(loaded, precision=precision)
+    fuse_qkv(loaded.pipeline.transformer)
     for name, weight_format in formats.items():
         quantize(getattr(loaded.pipeline, name), weight_format, device.torch_device)
-    accelerations = tuple(dict.fromkeys(weight_format.acceleration for weight_format in formats.values()))
-    return replace(loaded, precision=precision, accelerations=accelerations)
+    accelerations = dict.fromkeys(weight_format.acceleration for weight_format in formats.values())
+    return replace(loaded, precision=precision, accelerations=(*accelerations, FUSED_QKV, CHANNELS_LAST_DECODE))
 
 
 class Loader:

@@ -21,12 +21,12 @@ log = structlog.get_logger(__name__)
 GPU_SPECS = gpu_specs(CATALOG.values())
 
 
-def machine_budget(device: Device, link_gb_per_second: float, host_bytes: int | None = None) -> Budget:
-    """Return what this machine offers; ``host_bytes`` unset: all of its memory."""
+def machine_budget(device: Device, link_gb_per_second: float | None, host_bytes: int | None = None) -> Budget:
+    """Return what this machine offers; unset are the device's own link and all of the host's memory."""
     return Budget(
         gpu_bytes=device.total_bytes,
         host_bytes=host_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        link_bytes_per_second=round(link_gb_per_second * 1e9),
+        link_bytes_per_second=round((link_gb_per_second or device.link_gb_per_second) * 1e9),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import cast
 
@@ -10,11 +11,14 @@ from diffusers import FluxKontextPipeline, FluxPipeline
 from shared.catalog import find_model
 from shared.domain.params import JobKind
 from shared.settings import WorkerSettings
-from worker.pipelines.device import pick_device
+from worker.pipelines.device import free_cached_memory, pick_device
+from worker.pipelines.fp8_trial import choose_balanced
+from worker.pipelines.link import choose_link
 from worker.pipelines.planning import precision_report
 from worker.pipelines.selection import default_models
 from worker.pipelines.speed import Speed, keep_compiled_code
 from worker.pipelines.store import PipelineStore
+from worker.pipelines.weight_formats import FP8_ROWWISE
 from worker.pipelines.weights import Weights
 
 
@@ -30,17 +34,21 @@ def make_store(settings: WorkerSettings) -> PipelineStore:
 
     Raises:
       DeviceUnavailable: the device or the attention backend that they demand is not to be had.
+      DeviceLost: something that was tried at start cost this process its device.
     """
     keep_compiled_code(settings.compiled_code_dir)
-    device = pick_device(settings.device)
+    found = pick_device(settings.device)
+    balanced, link = choose_balanced(found), choose_link(settings.link_gb_per_second, found)
+    speed = Speed.choose(settings, found, balanced, link)
+    device = replace(found, has_fp8=balanced.value == FP8_ROWWISE.name, link_gb_per_second=link.gb_per_second)
+    free_cached_memory(device)
     return PipelineStore(
         Weights(),
         device,
         cpu_offload=settings.cpu_offload,
-        link_gb_per_second=settings.link_gb_per_second,
         prompt_cache_bytes=settings.prompt_cache_bytes,
         latent_rgb_folder=settings.data_dir / "latent_rgb",
-        speed=Speed.choose(settings, device),
+        speed=speed,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from weakref import WeakKeyDictionary
 
 from shared.domain.acceleration import REGIONAL_COMPILE, Acceleration
-from shared.domain.report import ChoiceReport, SpeedReport
+from shared.domain.report import ChoiceReport, LinkReport, SpeedReport
 from shared.settings import WorkerSettings
 from worker.pipelines.attention import NATIVE, choose_attention
 from worker.pipelines.compiling import CompiledBlocks
@@ -33,8 +33,16 @@ class Speed:
         self._calls_before = 0
 
     @classmethod
-    def choose(cls, settings: WorkerSettings, device: Device) -> Self:
+    def choose(
+        cls,
+        settings: WorkerSettings,
+        device: Device,
+        balanced: ChoiceReport | None = None,
+        link: LinkReport | None = None,
+    ) -> Self:
         """Return what the settings ask for, or what is best here, each with its reason.
+
+        ``balanced`` and ``link`` are reported beside it; see ``choose_balanced`` and ``choose_link``.
 
         Raises:
           DeviceUnavailable, RequestError: see ``choose_attention``.
@@ -43,6 +51,8 @@ class Speed:
             SpeedReport(
                 compile=choose_compile(settings.compile, device),
                 attention=choose_attention(settings.attention, device),
+                balanced=balanced,
+                link=link,
             )
         )
 

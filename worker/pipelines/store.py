@@ -48,7 +48,7 @@ class PipelineStore:
         weights: Weights,
         device: Device,
         cpu_offload: str = "auto",
-        link_gb_per_second: float = 25.0,
+        link_gb_per_second: float | None = None,
         prompt_cache_bytes: int = DEFAULT_PROMPT_CACHE_BYTES,
         loader: Loader | None = None,
         latent_rgb_folder: Path | None = None,
