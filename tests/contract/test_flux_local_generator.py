@@ -53,6 +53,10 @@ def generator(store):
     return FluxLocalGenerator(store)
 
 
+def noise(width, height):
+    return Image.fromarray(np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
 def same(first, second):
     return np.array_equal(np.asarray(first), np.asarray(second))
 
@@ -114,6 +118,31 @@ class TestPictures:
         keep = np.asarray(mask) == 0
         assert (filled[keep] == np.asarray(RED)[keep]).all()
         assert (filled[~keep] != np.asarray(RED)[~keep]).any()
+
+    @pytest.mark.parametrize("size", [(100, 75), (97, 64), (64, 65)])
+    def test_a_fill_of_any_size_keeps_it_and_all_that_the_mask_keeps(self, generator, size):
+        # Given a picture off the model's grid, and a mask that reaches its right and lower edge
+        picture, mask = noise(*size), Image.new("L", size, 0)
+        mask.paste(255, (size[0] // 2, size[1] // 2, *size))
+        # When it is filled without a size
+        fast = {name: value for name, value in self.FILL.items() if name not in ("width", "height")}
+        filled = generator.generate("a blue square", image=picture, mask=mask, **fast)[0]
+        # Then the result has its size, and its own bytes outside of the mask
+        assert filled.size == size
+        before, after, keep = np.asarray(picture), np.asarray(filled), np.asarray(mask) == 0
+        assert (after[keep] == before[keep]).all()
+        assert (after[~keep] != before[~keep]).any()
+
+    def test_a_fill_on_the_grid_is_not_changed_by_the_padding_of_others(self, generator):
+        # Given the same region in a picture on the grid, and in one whose edge repeats over the padding
+        mask, cut = Image.new("L", (96, 64), 0), (0, 0, 90, 60)
+        mask.paste(255, (16, 16, 48, 48))
+        flat = Image.new("RGB", (96, 64), "red")
+        fast = {name: value for name, value in self.FILL.items() if name not in ("width", "height")}
+        whole = generator.generate("a blue square", image=flat, mask=mask, **fast)[0]
+        part = generator.generate("a blue square", image=flat.crop(cut), mask=mask.crop(cut), **fast)[0]
+        # Then the model saw the same, and painted the same
+        assert same(part, whole.crop(cut))
 
     @pytest.mark.parametrize(("options", "field"), [(EDIT, "image"), ({**FILL, "image": RED}, "mask")])
     def test_a_missing_picture_is_refused(self, generator, options, field):

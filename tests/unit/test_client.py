@@ -57,7 +57,7 @@ def serving(*script: Answer | str, port: int = 0) -> Iterator[Served]:
     answers = list(script)
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+        def handle_one(self) -> None:
             served.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
             served.paths.append(f"{self.command} {self.path}")
             served.keys.append(self.headers.get("Idempotency-Key"))
@@ -74,7 +74,10 @@ def serving(*script: Answer | str, port: int = 0) -> Iterator[Served]:
             self.wfile.write(answer.body[: -10 if answer.cut else None])
             self.close_connection = answer.cut
 
-        do_POST = do_GET
+        def __getattr__(self, name: str) -> Callable[[], None]:
+            if name.startswith("do_"):
+                return self.handle_one
+            raise AttributeError(name)
 
         def log_message(self, *_: object) -> None:
             pass
