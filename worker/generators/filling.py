@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from shared.domain.params import MASK_THRESHOLD, FillParams
+from shared.domain.params import MASK_THRESHOLD, BaseParams, FillParams
+
+Params = TypeVar("Params", bound=BaseParams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ class FillCanvas:
     def finish(self, painted: Image.Image) -> Image.Image:
         """Return the result: ``painted`` (of ``grid_size``) where the mask is white, the picture's bytes elsewhere."""
         return Image.composite(painted.crop((0, 0, *self.picture.size)), self.picture, self.mask)
+
+
+def at_grid(params: Params) -> Params:
+    """Return the same job at the size that the model works at."""
+    width, height = params.grid_size
+    return params.model_copy(update={"width": width, "height": height})
 
 
 def scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:

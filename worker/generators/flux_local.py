@@ -14,7 +14,7 @@ from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams, EditParams, FillParams, GenerateParams, JobKind
 from shared.domain.precision import Precision
 from worker.demo.vocabulary import unknown_words
-from worker.generators.filling import FillCanvas, scaled
+from worker.generators.filling import FillCanvas, at_grid, scaled
 from worker.generators.interface import (
     Foresight,
     GenerationContext,
@@ -84,11 +84,9 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     ) -> list[Image.Image]:
         image, mask = _required(options, "image", JobKind.FILL), _required(options, "mask", JobKind.FILL)
         canvas = FillCanvas.of(image, mask, params)
-        width, height = canvas.grid_size
-        at_grid = params.model_copy(update={"width": width, "height": height})
         picture, region = canvas.padded()
         pictures = {"image": picture, "mask_image": region}
-        return self._painter.paint(self._calls, spec, at_grid, pictures, context, finish=canvas.finish)
+        return self._painter.paint(self._calls, spec, at_grid(params), pictures, context, finish=canvas.finish)
 
 
 class FluxCalls:
