@@ -25,7 +25,7 @@ class RecordingContext(SilentContext):
     """Remembers what it is told, and stops at the step it is asked to."""
 
     def __init__(self, stop_at=None):
-        self.events = []
+        self.events, self.details = [], {}
         self._stop_at = stop_at
 
     def on_phase(self, phase):
@@ -38,6 +38,9 @@ class RecordingContext(SilentContext):
 
     def on_image(self, index, image):
         self.events.append(("image", index))
+
+    def on_details(self, details):
+        self.details.update(details)
 
     def warn(self, message):
         self.events.append(("warning", message))
@@ -87,6 +90,13 @@ class TestResult:
         assert context.events == [
             Phase.LOADING, Phase.ENCODING, *image, ("image", 0), *image, ("image", 1)
         ]  # fmt: skip
+
+    def test_the_context_hears_how_the_pictures_are_made(self, generator):
+        context = RecordingContext()
+        generator.generate("a red circle", context=context, **FAST)
+        assert context.details == {
+            "scheduler": "FlowMatchEulerDiscreteScheduler", "sampler": "Euler", "model_revision": None,
+        }  # fmt: skip
 
     def test_encoders_and_vae_are_shared_between_the_pipelines(self, store):
         pipelines = [store.get(CATALOG[model]) for model in ("demo", "demo-kontext", "demo-fill")]

@@ -96,6 +96,7 @@ class IPAdapterRunner:
             raise ValueError(f"{spec.model} has no adapter: `resolve` refuses a reference for it")
         if reference.width != reference.height:
             context.warn("reference: the adapter sees its middle square; send a square picture to show it all")
+        context.on_details({"ip_adapter": adapter.name})
         guide = self._following(adapter, reference)
         return self.painter.paint(calls, spec, params, pictures, context, guide, adapter.name)
 

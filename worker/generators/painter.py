@@ -106,6 +106,7 @@ class Painter:
         start_preview = self._previewing(climb, loaded, params)
         context.on_phase(Phase.ENCODING)
         loaded = calls.prepare(loaded, params, context)
+        context.on_details(loaded.details)
         for acceleration in accelerations_of(params):
             context.on_acceleration(acceleration)
         self.store.speed.begin_job(denoiser_of(loaded.pipeline))
@@ -128,10 +129,10 @@ class Painter:
         images = []
         for index in range(params.num_images):
             image = finish(climb.until_it_fits(partial(paint, index)))
+            self._tell_speed(denoiser_of(loaded.pipeline), context)
             context.on_image(index, image)
             images.append(image)
         climb.done()
-        self._tell_speed(denoiser_of(loaded.pipeline), context)
         return images
 
     def _previewing(self, climb: Climb, loaded: LoadedPipeline, params: BaseParams) -> Callable[[], Previewer | None]:

@@ -21,7 +21,7 @@ from worker.pipelines.device import Device
 from worker.pipelines.digests import component_digest, quantized_digest
 from worker.pipelines.quantization import quantize
 from worker.pipelines.weight_formats import WeightFormat, formats_for
-from worker.pipelines.weights import Weights
+from worker.pipelines.weights import Weights, revision_of
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +35,8 @@ _SHARED_CLASSES: Final[Mapping[str, Any]] = {
     "tokenizer_2": transformers.T5Tokenizer,
     "vae": AutoencoderKL,
 }
+_SAMPLERS_OF_FLUX: Final[Mapping[str, str]] = {"FlowMatchEulerDiscreteScheduler": "Euler"}
+"""Users' names of the schedulers that come with a model; where a job chooses, it says the name itself."""
 ENCODERS: Final = ("text_encoder", "text_encoder_2")
 
 
@@ -51,11 +53,20 @@ class LoadedPipeline:
     precision: Precision = Precision.EXACT
     accelerations: tuple[Acceleration, ...] = ()
     """What the weights' formats are called in a job's result."""
+    revision: str | None = None
+    """Commit of the repository that the weights are of; ``None`` for those that come with the project."""
 
     @property
     def key(self) -> ResidencyKey:
         """Under which its denoiser is known."""
         return ResidencyKey(self.spec.model, self.precision)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What a picture's metadata says of it: ``scheduler`` (diffusers' class), ``sampler``, ``model_revision``."""
+        scheduler = type(self.pipeline.scheduler).__name__
+        named = {"sampler": _SAMPLERS_OF_FLUX[scheduler]} if scheduler in _SAMPLERS_OF_FLUX else {}
+        return {"scheduler": scheduler, "model_revision": self.revision, **named}
 
     @property
     def encoders(self) -> str:
@@ -117,7 +128,7 @@ class Loader:
                 f"{spec.title} could not be loaded from {folder}: {error}", model=spec.model
             ) from error
         pipeline.set_progress_bar_config(disable=True)
-        return quantized(LoadedPipeline(spec, pipeline, digests), precision, self._device)
+        return quantized(LoadedPipeline(spec, pipeline, digests, revision=revision_of(folder)), precision, self._device)
 
     def keep_only(self, digests: Collection[str]) -> None:
         """Remember shared components of these digests, and no others."""

@@ -83,6 +83,11 @@ class Weights:
         return True
 
 
+def revision_of(folder: Path) -> str | None:
+    """Return the commit of a folder in Hugging Face's cache (``.../snapshots/<commit>``), ``None`` for another."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def missing_components(folder: Path, variant: str | None = None, unused: Collection[str] = ()) -> list[str]:
     """Return the parts that ``model_index.json`` names and that have no complete files in ``folder``."""
     index = folder / "model_index.json"
