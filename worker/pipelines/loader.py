@@ -17,11 +17,12 @@ from shared.domain.acceleration import Acceleration
 from shared.domain.errors import ModelUnavailable
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.precision import Precision, ResidencyKey
+from shared.weights import revision_of
 from worker.pipelines.device import Device
 from worker.pipelines.digests import component_digest, quantized_digest
 from worker.pipelines.quantization import quantize
 from worker.pipelines.weight_formats import WeightFormat, formats_for
-from worker.pipelines.weights import Weights, revision_of
+from worker.pipelines.weights import Weights
 
 log = structlog.get_logger(__name__)
 
