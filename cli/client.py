@@ -198,7 +198,8 @@ class FluxImageClient:
         try:
             return self._retrying.call(lambda: self._http.request(method, path, **request), retry_seconds)
         except httpx2.TransportError as error:
-            raise ServerUnreachable(str(self._http.base_url), error) from error
+            shown = self._http.base_url.copy_with(userinfo=b"")
+            raise ServerUnreachable(str(shown), error) from error
 
     def _job(self, response: httpx2.Response) -> JobRead:
         return JobRead.model_validate(_checked(response))

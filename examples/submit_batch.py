@@ -21,7 +21,10 @@ PATIENCE_SECONDS = 3600.0
 
 
 class Batch:
-    """Which job each prompt became. A prompt's key is known before it is sent, so that no crash can double a job."""
+    """Which job each prompt became. A prompt's key is known before it is sent, so that a crash doubles no job.
+
+    The server knows a key for 24 hours; what was written down here needs no key any more.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file

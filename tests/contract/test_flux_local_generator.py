@@ -154,6 +154,15 @@ class TestPictures:
         # Then the model saw the same, and painted the same
         assert same(part, whole.crop(cut))
 
+    def test_a_mask_that_scaling_leaves_nothing_of_is_warned_of(self, generator):
+        # Given one white pixel in a picture eight times as large as the result
+        picture, mask = Image.new("RGB", (512, 512), "red"), Image.new("L", (512, 512), 0)
+        mask.putpixel((256, 256), 255)
+        context = RecordingContext()
+        # When it is filled, then the job says that nothing is repainted
+        generator.generate("a blue square", image=picture, mask=mask, context=context, **self.FILL)
+        assert [event for event in context.events if event[0] == "warning" and "too small" in event[1]]
+
     @pytest.mark.parametrize(("options", "field"), [(EDIT, "image"), ({**FILL, "image": RED}, "mask")])
     def test_a_missing_picture_is_refused(self, generator, options, field):
         with pytest.raises(MediaError) as refused:

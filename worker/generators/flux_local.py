@@ -84,6 +84,8 @@ class FluxLocalGenerator(ImageGeneratorInterface):
     ) -> list[Image.Image]:
         image, mask = _required(options, "image", JobKind.FILL), _required(options, "mask", JobKind.FILL)
         canvas = FillCanvas.of(image, mask, params)
+        if canvas.mask.getbbox() is None:
+            context.warn("mask: its white part is too small to be left at the size of the result; nothing is repainted")
         picture, region = canvas.padded()
         pictures = {"image": picture, "mask_image": region}
         return self._painter.paint(self._calls, spec, at_grid(params), pictures, context, finish=canvas.finish)
