@@ -29,6 +29,7 @@ def answer(model, prompt):
     """Status and body for one request."""
     answers = {
         "quoting": (200, completion(f'  "{prompt},\n softly lit"  ')),
+        "echo": (200, completion(f" {prompt}\n")),
         "empty": (200, completion("   ")),
         "chatty": (200, completion("word " * 500)),
         "cut": (200, completion(f"{prompt}, and then", "length")),

@@ -42,9 +42,11 @@ def enhance_prompt(run: JobRun, enhancer: EnhancerInterface | None) -> None:
     try:
         if enhancer is None:
             raise NotEnhanced("this worker knows no language model (FLUX_ENHANCER_URL)")
-        run.enhancement = enhancer.enhance(
-            run.job.params.prompt, run.job.kind, max_words(run.job), run.raise_if_cancelled
-        )
+        prompt = run.job.params.prompt
+        made = enhancer.enhance(prompt, run.job.kind, max_words(run.job), run.raise_if_cancelled)
+        if made.prompt is not None and made.prompt.split() == prompt.split():
+            raise NotEnhanced(f"{made.by} gave it back as it was")
+        run.enhancement = made
     except NotEnhanced as reason:
         log.warning("prompt not enhanced", action="enhance_failed", reason=str(reason))
         run.warn(f"the prompt was not enhanced: {reason}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
+from typing import Any
 
 import structlog
 from PIL import Image
@@ -22,8 +23,9 @@ from shared.storage.base import MediaStorage
 from worker.budgets import RunWatch
 from worker.cancellation import StopReason, StopSignal
 from worker.generators.interface import PreviewSink
-from worker.pictures import store_picture
+from worker.pictures import Making, store_picture
 from worker.saver import Saver
+from worker.surprises import find_surprise
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +53,10 @@ class JobRun:
         self.warnings = list(job.warnings)
         self.enhancement: Enhancement | None = None
         """What an enhancer's leg made of the prompt."""
+        self.source: Image.Image | None = None
+        """The picture that is changed, once it is read."""
         self.accelerations: list[Acceleration] = list(job.accelerations)
+        self._details: dict[str, Any] = {}
         self._claims = claims
         self._storage = storage
         self._channel = channel
@@ -100,7 +105,8 @@ class JobRun:
         for write in self._writes:
             if write.done():
                 write.result()
-        self._writes.append(self._saver.start(self._write, index, image))
+        making = Making(dict(self._details), tuple(self.accelerations))
+        self._writes.append(self._saver.start(self._write, index, image, making))
 
     def warn(self, message: str) -> None:
         """Add a warning to the job's result, once."""
@@ -111,6 +117,10 @@ class JobRun:
         """Name it in the result, once."""
         if acceleration not in self.accelerations:
             self.accelerations.append(acceleration)
+
+    def on_details(self, details: Mapping[str, Any]) -> None:
+        """Keep them for the metadata of the pictures that follow."""
+        self._details.update(details)
 
     def raise_if_cancelled(self) -> None:
         """Raise ``JobInterrupted`` when the run should stop."""
@@ -203,8 +213,10 @@ class JobRun:
         if hinted:
             self.signal.stop(StopReason.USER_REQUEST)
 
-    def _write(self, index: int, image: Image.Image) -> JobImage:
+    def _write(self, index: int, image: Image.Image, making: Making) -> JobImage:
         """Encode and store one picture; runs in the saver's thread."""
         self.signal.raise_if_asked()
         with self._watch.saving():
-            return store_picture(self._storage, self.job, self.claim, index, image)
+            if surprise := find_surprise(image, self.source, self.job.route.current.first + index):
+                self.warn(surprise)
+            return store_picture(self._storage, self.job, self.claim, index, image, making, self.warn)

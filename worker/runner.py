@@ -177,4 +177,6 @@ class Runner:
         if run.job.route.current.generator is Generator.ENHANCER:
             enhance_prompt(run, self._enhancer)
         else:
-            self._generator.generate(run.job.prompt, context=run, **generation_options(run.job, self._storage))
+            options = generation_options(run.job, self._storage)
+            run.source = options.get("image")
+            self._generator.generate(run.job.prompt, context=run, **options)

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 from anyio import CapacityLimiter, to_thread
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from api.services.masks import check_mask, find_holes
 from shared.domain.errors import MediaError
 from shared.domain.params import InputRole
 
@@ -50,7 +51,8 @@ def read_picture(data: bytes, role: InputRole, field: str, max_pixels: int) -> P
     """Check and normalise one upload.
 
     Raises:
-      MediaError: it is empty, truncated, animated, of another format, or too small or large; names ``field``.
+      MediaError: it is empty, truncated, animated, of another format, too small or large, or a mask that
+        repaints nothing; names ``field``.
     """
     if not data:
         raise MediaError(f"{field}: the file is empty.", field=field)
@@ -61,7 +63,7 @@ def read_picture(data: bytes, role: InputRole, field: str, max_pixels: int) -> P
         image.load()
         with suppress(Exception):  # EXIF that cannot be read says nothing about the pixels
             ImageOps.exif_transpose(image, in_place=True)
-        clean = _to_mask(image) if role is InputRole.MASK else _to_rgb(image, field, notes)
+        clean = _to_mask(image, field, notes) if role is InputRole.MASK else _to_rgb(image, field, notes)
     buffer = io.BytesIO()
     clean.save(buffer, "PNG", compress_level=1)
     return Picture(role, clean.width, clean.height, buffer.getvalue(), tuple(notes))
@@ -128,12 +130,15 @@ def _to_rgb(image: Image.Image, field: str, notes: list[str]) -> Image.Image:
     return _without_metadata(_in_mode("RGB", _to_srgb(image, profile)))
 
 
-def _to_mask(image: Image.Image) -> Image.Image:
+def _to_mask(image: Image.Image, field: str, notes: list[str]) -> Image.Image:
     """Return the mask as grey values; white is repainted."""
-    image = _to_8_bit(image)
+    image, holes = _to_8_bit(image), None
     if image.has_transparency_data:  # what cannot be seen is not white
-        image = _laid_on("black", _in_mode("RGBA", image))
-    return _without_metadata(_in_mode("L", image))
+        rgba = _in_mode("RGBA", image)
+        image, holes = _laid_on("black", rgba), find_holes(rgba)
+    mask = _without_metadata(_in_mode("L", image))
+    notes += check_mask(mask, holes, field)
+    return mask
 
 
 def _laid_on(colour: str, rgba: Image.Image) -> Image.Image:

@@ -20,6 +20,7 @@ from shared.domain.adapter import IPAdapterSpec
 from shared.domain.errors import UnknownModel
 from shared.domain.model import PipelineSpec
 from shared.settings import HubSettings
+from shared.weights import find_weights
 
 EXIT_REFUSED: Final = 1
 EXIT_USAGE: Final = 2
@@ -44,6 +45,9 @@ def run_pull(model: str) -> int:
         ]
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         print(explain(spec, error, has_token=token is not None), file=sys.stderr)
+        return EXIT_REFUSED
+    if lack := find_weights(spec).problem:
+        print(f"{spec.title}: {lack}, although the download ended well. Run the same command again.", file=sys.stderr)
         return EXIT_REFUSED
     print(f"{spec.title} is in {' and '.join(folders)}. {_next_step(spec)}")
     return 0

@@ -13,7 +13,17 @@ from pydantic import ValidationError
 from shared.domain.conditioning import resolve_conditioning
 from shared.domain.errors import CapabilityError, RequestError
 from shared.domain.model import ModelLimits, PipelineSpec
-from shared.domain.params import MAX_SEED, PARAMS_ADAPTER, SIDE_MULTIPLE, BaseParams, JobKind, JobParams
+from shared.domain.params import (
+    MAX_SEED,
+    PARAMS_ADAPTER,
+    RANDOM_SEED,
+    SIDE_MULTIPLE,
+    BaseParams,
+    JobKind,
+    JobParams,
+    on_grid,
+)
+from shared.domain.remarks import remarks
 from shared.domain.step_cache import resolve_step_cache
 
 
@@ -26,6 +36,8 @@ class Resolved:
 
 
 _RANDOM_SEEDS: Final = 2**32
+_NEARLY_EQUAL: Final = 1.02
+"""How far the stretch of one side may be from that of the other before it shows."""
 
 
 def resolve(
@@ -40,7 +52,7 @@ def resolve(
 
     ``asked`` holds only what the caller set; ``source_size`` is (width, height) in pixels of the uploaded
     ``image``, from which the result takes its size when none is asked for; ``has_reference`` tells of a
-    picture to follow.
+    picture to follow. A seed of ``RANDOM_SEED`` is one that is not set.
 
     Raises:
       CapabilityError: the model does not do this kind or what is asked, or a value is outside its limits.
@@ -59,12 +71,11 @@ def resolve(
     _fill_size(spec, kind, values, source_size, warnings)
     values.setdefault("num_inference_steps", spec.num_inference_steps)
     values.setdefault("guidance_scale", spec.guidance_scale)
-    values.setdefault("seed", secrets.randbelow(min(_RANDOM_SEEDS, MAX_SEED)))
+    if values.get("seed") in (None, RANDOM_SEED):
+        values["seed"] = secrets.randbelow(min(_RANDOM_SEEDS, MAX_SEED))
     params = _validated(kind, values)
     _check_limits(spec, params)
-    if not spec.uses_guidance and params.guidance_scale > 0:
-        warnings.append(f"{spec.model} is guidance-distilled: guidance_scale has no effect on it")
-    return Resolved(params, tuple(warnings))
+    return Resolved(params, (*warnings, *remarks(spec, params)))
 
 
 def _validated(kind: JobKind, values: Mapping[str, Any]) -> JobParams:
@@ -91,6 +102,10 @@ def _fill_size(
         missing = "height" if "width" in values else "width"
         raise RequestError("Give both width and height, or neither to follow the picture.", field=missing)
     if "width" in values:
+        _warn_of_stretching(kind, values, source_size, warnings)
+        return
+    if kind is JobKind.FILL and _takes(spec.limits, on_grid(source_size)):
+        values["width"], values["height"] = source_size
         return
     pixel_budget = spec.limits.max_pixels if kind is JobKind.FILL else spec.native_side**2
     width, height = fit_size(source_size, spec.limits, pixel_budget)
@@ -99,6 +114,25 @@ def _fill_size(
         warnings.append(
             f"the picture is {source_size[0]}x{source_size[1]}, the result {width}x{height}: "
             f"the nearest size {spec.model} works at; pass width and height to choose another"
+        )
+
+
+def _takes(limits: ModelLimits, size: tuple[int, int]) -> bool:
+    return limits.min_side <= min(size) <= max(size) <= limits.max_side and size[0] * size[1] <= limits.max_pixels
+
+
+def _warn_of_stretching(
+    kind: JobKind, values: Mapping[str, Any], source_size: tuple[int, int], warnings: list[str]
+) -> None:
+    """An edit sees its picture in its own shape; the others lay it on the result's."""
+    if kind is JobKind.EDIT:
+        return
+    (width, height), (source_width, source_height) = (values["width"], values["height"]), source_size
+    ratio = width * source_height / (height * source_width)
+    if max(ratio, 1 / ratio) > _NEARLY_EQUAL:
+        warnings.append(
+            f"the picture is {source_width}x{source_height} and is stretched to {width}x{height}; "
+            "leave width and height out to keep its shape"
         )
 
 
@@ -125,8 +159,7 @@ def _check_limits(spec: PipelineSpec, params: BaseParams) -> None:
     limits = spec.limits
     _at_most(spec, "num_inference_steps", params.num_inference_steps, limits.max_num_inference_steps)
     _at_most(spec, "guidance_scale", params.guidance_scale, limits.max_guidance_scale)
-    for field in ("width", "height"):
-        side = getattr(params, field)
+    for field, side in zip(("width", "height"), params.grid_size, strict=True):
         if side < limits.min_side:
             raise CapabilityError(
                 f"{field} is {side}; {spec.model} needs at least {limits.min_side} pixels.",
@@ -134,7 +167,7 @@ def _check_limits(spec: PipelineSpec, params: BaseParams) -> None:
                 limit=limits.min_side,
             )
         _at_most(spec, field, side, limits.max_side)
-    if params.width * params.height > limits.max_pixels:
+    if math.prod(params.grid_size) > limits.max_pixels:
         raise CapabilityError(
             f"width x height is {params.width}x{params.height} = {params.width * params.height} pixels; "
             f"{spec.model} takes at most {limits.max_pixels}.",

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from shared.domain.errors import CapabilityError, RequestError
 from shared.domain.model import PipelineSpec
+from shared.domain.params import BaseParams
 
 
 def resolve_conditioning(
@@ -26,6 +27,11 @@ def resolve_conditioning(
     _resolve_image(spec, checked, has_image)
     _resolve_reference(spec, checked, has_reference)
     return checked
+
+
+def is_guided(params: BaseParams) -> bool:
+    """Whether Stable Diffusion is asked twice per step, with the prompt and with the negative one (or none)."""
+    return params.guidance_scale > 1
 
 
 def _resolve_sampler(spec: PipelineSpec, values: dict[str, Any]) -> None:

@@ -16,8 +16,14 @@ MAX_IMAGES: Final = 8
 MAX_SEED: Final = 2**53 - 1 - MAX_IMAGES
 """The largest base seed: every ``seed + index`` stays an exact integer in JavaScript."""
 
+RANDOM_SEED: Final = -1
+"""What a caller may write for "draw one", as in other programs; a job always holds the seed that was drawn."""
+
 SIDE_MULTIPLE: Final = 16
 """FLUX packs 2 x 2 latents of an 8-fold VAE, so both sides are multiples of 16 pixels."""
+
+MASK_THRESHOLD: Final = 128
+"""Grey values of a mask from here on, 0..255, are white: repainted."""
 
 
 class JobKind(StrEnum):
@@ -56,6 +62,11 @@ class BaseParams(BaseModel):
     step_cache_threshold: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     """Relative change of the first block's output below which a step is skipped; unset without a cache."""
 
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """The (width, height) in pixels that the model works at: the result's, rounded up to its grid."""
+        return on_grid((self.width, self.height))
+
 
 class GenerateParams(BaseParams):
     """Text to image, from an init picture (input ``image``) or towards a picture (input ``reference``) where asked.
@@ -79,9 +90,20 @@ class EditParams(BaseParams):
 
 
 class FillParams(BaseParams):
-    """Image and mask to repainted image; inputs ``image`` and ``mask`` (white = repaint)."""
+    """Image and mask to repainted image; inputs ``image`` and ``mask`` (white = repaint).
+
+    The result may have any size: its picture is padded to the model's grid, and cropped again.
+    """
 
     kind: Literal[JobKind.FILL] = JobKind.FILL
+    width: int = Field(gt=0, description="pixels")
+    height: int = Field(gt=0, description="pixels")
+
+
+def on_grid(size: tuple[int, int]) -> tuple[int, int]:
+    """Return a (width, height) in pixels with both sides rounded up to multiples of ``SIDE_MULTIPLE``."""
+    width, height = (-(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE for side in size)
+    return width, height
 
 
 JobParams = Annotated[GenerateParams | EditParams | FillParams, Field(discriminator="kind")]

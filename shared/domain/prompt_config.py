@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Self, get_type_hints
 from pydantic import Field, TypeAdapter, ValidationError
 
 from shared.domain.errors import RequestError
-from shared.domain.params import MAX_PROMPT_CHARACTERS, MAX_SEED, BaseParams
+from shared.domain.params import MAX_PROMPT_CHARACTERS, MAX_SEED, RANDOM_SEED, BaseParams
 
 _JOB_NAMES: Final = {
     "negative_prompt": "negative_prompt",
@@ -27,7 +27,7 @@ class PromptConfig:
 
     A field that has its default here takes the chosen model's own default (35 steps at scale 7 would be wrong for
     most FLUX models); ``warning`` says so. Any other value is used, or refused by the model's capabilities. The
-    seed has no such default: 42 means 42.
+    seed has no such default: 42 means 42, and -1 means one that is drawn.
 
     Raises:
       RequestError: a value is outside its range; names the field.
@@ -37,7 +37,7 @@ class PromptConfig:
     negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] = ""
     steps: Annotated[int, Field(ge=1)] = 35
     cfg_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 7.0
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 42
+    seed: Annotated[int, Field(ge=RANDOM_SEED, le=MAX_SEED)] = 42
     sampler: Annotated[str, Field(min_length=1, max_length=64)] = "DPM++ 2M Karras"
     strength: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.7
     enhance_prompt_option: bool = False

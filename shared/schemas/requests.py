@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from shared.domain.acceleration import StepCache
 from shared.domain.job import JobClassName, Schedule
 from shared.domain.output_format import OutputFormat
-from shared.domain.params import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, SIDE_MULTIPLE
+from shared.domain.params import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, RANDOM_SEED, SIDE_MULTIPLE
 from shared.domain.precision import Precision
 from shared.domain.route import GeneratorChoice, Routing
 
@@ -48,7 +48,10 @@ ModelName = Annotated[str, Field(min_length=1, max_length=128, description="see 
 Steps = Annotated[int, Field(ge=1, description="denoising steps; the largest value depends on the model")]
 Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False, description="distilled guidance; 0 for schnell")]
 Side = Annotated[int, Field(gt=0, multiple_of=SIDE_MULTIPLE, description="pixels, a multiple of 16")]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="image i uses seed + i; unset: drawn by the server")]
+Seed = Annotated[
+    int,
+    Field(ge=RANDOM_SEED, le=MAX_SEED, description="image i uses seed + i; unset or -1: drawn by the server"),
+]
 Priority = Annotated[int, Field(ge=-100, le=100, description="lower goes first within a class, like nice")]
 Sampler = Annotated[
     str, Field(min_length=1, max_length=64, description="see GET /api/models", examples=["DPM++ 2M Karras"])

@@ -6,6 +6,8 @@ from shared.domain.precision import Precision
 from shared.domain.status import Phase
 from worker.generators.interface import ImageGeneratorInterface
 
+PAINTED = Image.linear_gradient("L").resize((8, 8)).convert("RGB")
+
 
 class ScriptedGenerator(ImageGeneratorInterface):
     """Calls ``script(context)`` and returns nothing; the context is the real one."""
@@ -31,4 +33,4 @@ def run_to_its_end(runner):
 def paint(context, count=1, start=0):
     for index in range(start, start + count):
         context.on_phase(Phase.DECODING)
-        context.on_image(index, Image.new("RGB", (8, 8), "red"))
+        context.on_image(index, PAINTED)

@@ -33,7 +33,7 @@ class RecordingContext(SilentContext):
     """Remembers what it is told, and stops at the step it is asked to."""
 
     def __init__(self, stop_at=None):
-        self.events = []
+        self.events, self.details = [], {}
         self._stop_at = stop_at
 
     def on_phase(self, phase):
@@ -47,6 +47,9 @@ class RecordingContext(SilentContext):
     def on_image(self, index, image):
         self.events.append(("image", index))
 
+    def on_details(self, details):
+        self.details.update(details)
+
     def warn(self, message):
         self.events.append(("warning", message))
 
@@ -59,6 +62,10 @@ def store():
 @pytest.fixture
 def generator(store):
     return FluxLocalGenerator(store)
+
+
+def noise(width, height):
+    return Image.fromarray(np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def same(first, second):
@@ -92,6 +99,13 @@ class TestResult:
             Phase.LOADING, Phase.ENCODING, *image, ("image", 0), *image, ("image", 1)
         ]  # fmt: skip
 
+    def test_the_context_hears_how_the_pictures_are_made(self, generator):
+        context = RecordingContext()
+        generator.generate("a red circle", context=context, **FAST)
+        assert context.details == {
+            "scheduler": "FlowMatchEulerDiscreteScheduler", "sampler": "Euler", "model_revision": None,
+        }  # fmt: skip
+
     def test_encoders_and_vae_are_shared_between_the_pipelines(self, store):
         pipelines = [store.get(CATALOG[model]) for model in ("demo", "demo-kontext", "demo-fill")]
         for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae"):
@@ -122,6 +136,40 @@ class TestPictures:
         keep = np.asarray(mask) == 0
         assert (filled[keep] == np.asarray(RED)[keep]).all()
         assert (filled[~keep] != np.asarray(RED)[~keep]).any()
+
+    @pytest.mark.parametrize("size", [(100, 75), (97, 64), (64, 65)])
+    def test_a_fill_of_any_size_keeps_it_and_all_that_the_mask_keeps(self, generator, size):
+        # Given a picture off the model's grid, and a mask that reaches its right and lower edge
+        picture, mask = noise(*size), Image.new("L", size, 0)
+        mask.paste(255, (size[0] // 2, size[1] // 2, *size))
+        # When it is filled without a size
+        fast = {name: value for name, value in self.FILL.items() if name not in ("width", "height")}
+        filled = generator.generate("a blue square", image=picture, mask=mask, **fast)[0]
+        # Then the result has its size, and its own bytes outside of the mask
+        assert filled.size == size
+        before, after, keep = np.asarray(picture), np.asarray(filled), np.asarray(mask) == 0
+        assert (after[keep] == before[keep]).all()
+        assert (after[~keep] != before[~keep]).any()
+
+    def test_a_fill_on_the_grid_is_not_changed_by_the_padding_of_others(self, generator):
+        # Given the same region in a picture on the grid, and in one whose edge repeats over the padding
+        mask, cut = Image.new("L", (96, 64), 0), (0, 0, 90, 60)
+        mask.paste(255, (16, 16, 48, 48))
+        flat = Image.new("RGB", (96, 64), "red")
+        fast = {name: value for name, value in self.FILL.items() if name not in ("width", "height")}
+        whole = generator.generate("a blue square", image=flat, mask=mask, **fast)[0]
+        part = generator.generate("a blue square", image=flat.crop(cut), mask=mask.crop(cut), **fast)[0]
+        # Then the model saw the same, and painted the same
+        assert same(part, whole.crop(cut))
+
+    def test_a_mask_that_scaling_leaves_nothing_of_is_warned_of(self, generator):
+        # Given one white pixel in a picture eight times as large as the result
+        picture, mask = Image.new("RGB", (512, 512), "red"), Image.new("L", (512, 512), 0)
+        mask.putpixel((256, 256), 255)
+        context = RecordingContext()
+        # When it is filled, then the job says that nothing is repainted
+        generator.generate("a blue square", image=picture, mask=mask, context=context, **self.FILL)
+        assert [event for event in context.events if event[0] == "warning" and "too small" in event[1]]
 
     @pytest.mark.parametrize(("options", "field"), [(EDIT, "image"), ({**FILL, "image": RED}, "mask")])
     def test_a_missing_picture_is_refused(self, generator, options, field):

@@ -197,6 +197,14 @@ class TestEnhance:
         assert (done.status, done.enhancement, done.prompt) == (JobStatus.SUCCEEDED, None, "a red circle")
         assert done.warnings[0].startswith("the prompt was not enhanced: ")
 
+    def test_words_that_come_back_as_they_were_are_a_warning(self, run, add, jobs, language_model):
+        job = add(ENHANCED, 1, GeneratorChoice.LOCAL)
+        run(None, Lane.REMOTE, enhancer=OpenAIChatEnhancer(language_model.url, "echo", None, 30))
+        run(paint)
+        done = jobs.get(job.id)
+        assert done.enhancement is None
+        assert done.warnings == ("the prompt was not enhanced: echo gave it back as it was",)
+
     def test_even_a_bug_in_it_fails_no_job(self, run, add, jobs):
         job = add(ENHANCED, 1, GeneratorChoice.LOCAL)
         run(None, Lane.REMOTE, enhancer="no enhancer at all")

@@ -78,7 +78,7 @@ PARAMETERS = {
     "guidance past a double": raw_json('{"prompt": "x", "guidance_scale": 1e999}', "guidance_scale", "finite"),
     "guidance a huge integer": json_body(guidance_scale=10**400),
     # seed
-    "seed negative": json_body(0, seed=-1),
+    "seed below the one that means random": json_body(-1, seed=-2),
     "seed above what JavaScript keeps": json_body(MAX_SEED, seed=MAX_SEED + 1),
     "seed huge": json_body(MAX_SEED, seed=10**400),
     "seed a fraction": json_body(seed=1.5),
@@ -307,6 +307,7 @@ UPLOADS = {
     "PNG with fewer pixels than its header says": edit(("photo.png", png_with_header(512, 512))),
     "mask of another size": fill(png_bytes(96, 64), mask_bytes(64, 96), "mask", says="64x96"),
     "mask that is no picture": fill(png_bytes(), b"black and white", "mask"),
+    "mask without a white pixel": fill(png_bytes(), encoded(Image.new("L", (96, 64))), "mask", says="black all over"),
     "mask that is empty": fill(png_bytes(), b"", "mask", says="empty"),
     "image that is no picture": fill(b"oops", mask_bytes(), "image"),
     "both at fault": fill(b"oops", b"oops", "image"),
@@ -339,7 +340,7 @@ def test_bad_input_is_refused_by_field_and_limit_and_leaves_nothing(untouched_se
 def test_every_fault_of_a_request_is_told_at_once(untouched_server: Server):
     # when
     response = untouched_server.client.post(
-        "/api/generate", json={"prompt": "", "width": 250, "seed": -1, "colour": "red"}
+        "/api/generate", json={"prompt": "", "width": 250, "seed": -2, "colour": "red"}
     )
 
     # then

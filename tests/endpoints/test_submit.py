@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 from shared.catalog import CATALOG
 from shared.domain.params import MAX_SEED
@@ -134,6 +135,42 @@ def test_a_seed_that_is_left_out_is_drawn_once_and_recorded(server: Server):
     # then
     assert first["params"]["seed"] != second["params"]["seed"]
     assert server.client.get(first["urls"]["self"]).json()["params"]["seed"] == first["params"]["seed"]
+
+
+@pytest.mark.parametrize("kind", ["generate", "edit", "fill"])
+def test_a_seed_of_minus_one_is_drawn_and_the_drawn_one_is_shown(server: Server, kind: str):
+    # when
+    first, second = (submit(server, kind, seed=-1).json()["params"]["seed"] for _ in range(2))
+
+    # then
+    assert min(first, second) >= 0
+    assert first != second
+
+
+def fill_with(server: Server, image: bytes, mask: bytes):
+    files = {"image": ("photo.png", image), "mask": ("mask.png", mask)}
+    return server.client.post("/api/fill", data={"prompt": PROMPT}, files=files)
+
+
+def test_a_fill_keeps_the_size_of_its_picture(server: Server):
+    # when
+    body = fill_with(server, png_bytes(250, 187), mask_bytes(250, 187)).json()
+
+    # then
+    assert (body["params"]["width"], body["params"]["height"]) == (250, 187)
+    assert body["warnings"] == []
+    assert server.jobs.get(body["id"]).params.width == 250
+
+
+def test_what_is_odd_about_a_mask_is_in_the_first_answer(server: Server):
+    assert (
+        "white all over" in fill_with(server, png_bytes(), encoded(Image.new("L", (96, 64), 255))).json()["warnings"][0]
+    )
+
+
+@pytest.mark.parametrize("kind", ["generate", "edit", "fill"])
+def test_words_that_mean_something_elsewhere_are_in_the_first_answer(server: Server, kind: str):
+    assert "(fox:1.3)" in submit(server, kind, prompt="a (fox:1.3) in snow").json()["warnings"][0]
 
 
 def test_null_means_left_out(server: Server):

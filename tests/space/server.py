@@ -8,7 +8,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from tests.space.spaces import Log, dev, kontext, schnell, shapes
+from tests.space.spaces import Log, dev, fill, kontext, schnell, shapes
 
 TOKEN = "hf_of_the_owner"
 _STAGES = {"building": "BUILDING", "paused": "PAUSED", "sleeping": "SLEEPING", "broken": "RUNTIME_ERROR"}
@@ -25,6 +25,7 @@ def make_app():
         "full": schnell(log, "full", max_size=1),
         "dev": dev(log),
         "kontext": kontext(log),
+        "fill": fill(log),
         "shapes": shapes(),
     }
     for name, blocks in spaces.items():

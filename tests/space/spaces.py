@@ -140,6 +140,21 @@ def kontext(log):
     return app.queue()
 
 
+def fill(log):
+    def infer(image, mask_image, prompt, seed=0, randomize_seed=False, width=1024, height=1024, guidance_scale=30,
+              steps=50, progress=gr.Progress(track_tqdm=True)):  # fmt: skip
+        """Like the pipeline behind the public Space: sides off its grid are cut down to it."""
+        log.run("fill", prompt, seed, randomize_seed)
+        return paint(prompt, seed, width // 16 * 16, height // 16 * 16), seed
+
+    with gr.Blocks() as app:
+        pictures = [gr.Image(label="Image", type="pil"), gr.Image(label="Mask", type="pil", image_mode="L")]
+        inputs = [*pictures, gr.Text(label="Prompt"), *seed_inputs(), *size_inputs()]
+        inputs += [slider("Guidance Scale", 1, 50, 30, 0.5), slider("Steps", 1, 50, 50)]
+        gr.Button("Run").click(infer, inputs, [gr.Image(label="Result"), inputs[3]], api_name="infer")
+    return app.queue()
+
+
 def encoded(image, kind="PNG"):
     buffer = io.BytesIO()
     image.save(buffer, kind)

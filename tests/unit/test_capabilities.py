@@ -23,6 +23,12 @@ class TestResolve:
         seeds = {resolve(CATALOG["demo"], JobKind.GENERATE, {"prompt": "x"}).params.seed for _ in range(5)}
         assert len(seeds) == 5
 
+    @pytest.mark.parametrize("asked", [-1, None])
+    def test_a_seed_that_means_random_is_drawn(self, asked):
+        seeds = {resolve(CATALOG["demo"], JobKind.GENERATE, {"prompt": "x", "seed": asked}).params.seed for _ in "123"}
+        assert len(seeds) == 3
+        assert min(seeds) >= 0
+
     def test_guidance_on_a_distilled_model_is_reported(self):
         resolved = resolve(CATALOG["schnell"], JobKind.GENERATE, {"prompt": "x", "guidance_scale": 3.5})
         assert resolved.warnings == ("schnell is guidance-distilled: guidance_scale has no effect on it",)
@@ -49,6 +55,51 @@ class TestResolve:
     def test_half_a_size_is_refused_for_a_picture(self):
         with pytest.raises(RequestError, match="both width and height"):
             resolve(CATALOG["demo-kontext"], JobKind.EDIT, {"prompt": "x", "width": 256}, (256, 256))
+
+
+class TestSizeOfFills:
+    """A fill keeps its picture's size wherever the model can work at that size, rounded up to its grid."""
+
+    def filled(self, model, source, **asked):
+        return resolve(CATALOG[model], JobKind.FILL, {"prompt": "x", **asked}, source)
+
+    @pytest.mark.parametrize(
+        ("model", "source", "grid"),
+        [
+            ("demo-fill", (250, 190), (256, 192)),
+            ("demo-fill", (256, 192), (256, 192)),
+            ("demo-fill", (49, 700), (64, 704)),
+            ("fill", (1003, 667), (1008, 672)),
+            ("fill", (2047, 2040), (2048, 2048)),
+        ],
+    )
+    def test_it_is_the_picture_s_and_the_model_works_at_the_next_of_its_grid(self, model, source, grid):
+        resolved = self.filled(model, source)
+        assert (resolved.params.width, resolved.params.height) == source
+        assert resolved.params.grid_size == grid
+        assert resolved.warnings == ()
+
+    @pytest.mark.parametrize(
+        ("model", "source"), [("demo-fill", (1025, 100)), ("demo-fill", (800, 800)), ("fill", (8192, 8192))]
+    )
+    def test_one_that_is_too_large_is_fitted_and_the_caller_told(self, model, source):
+        resolved = self.filled(model, source)
+        width, height = resolved.params.width, resolved.params.height
+        assert width * height <= CATALOG[model].limits.max_pixels
+        assert f"the picture is {source[0]}x{source[1]}, the result {width}x{height}" in resolved.warnings[0]
+
+    def test_one_that_is_asked_for_is_taken_and_a_change_of_shape_is_told(self):
+        assert self.filled("demo-fill", (250, 125), width=256, height=128).warnings == ()
+        resolved = self.filled("demo-fill", (250, 125), width=256, height=256)
+        assert (resolved.params.width, resolved.params.height) == (256, 256)
+        assert "the picture is 250x125 and is stretched to 256x256" in resolved.warnings[0]
+
+    @given(st.sampled_from(["fill", "demo-fill"]), st.integers(16, 8192), st.integers(16, 8192))
+    def test_the_model_s_size_is_always_within_its_limits(self, model, width, height):
+        limits, grid = CATALOG[model].limits, self.filled(model, (width, height)).params.grid_size
+        assert all(side % SIDE_MULTIPLE == 0 for side in grid)
+        assert limits.min_side <= min(grid) <= max(grid) <= limits.max_side
+        assert grid[0] * grid[1] <= limits.max_pixels
 
 
 CONDITIONING = ("negative_prompt", "sampler", "strength", "ip_adapter_scale")

@@ -76,6 +76,12 @@ class TestData:
         findings = list(data.check(HubSettings(data_dir=tmp_path / "new")))
         assert [finding.level for finding in findings] == [Level.OK, Level.NOTE]
 
+    def test_room_is_measured_by_the_limit_below_which_the_api_takes_no_jobs(self, settings, monkeypatch):
+        monkeypatch.setenv("FLUX_MIN_FREE_BYTES", str(200 * 10**9))
+        found = next(data.check(settings))
+        assert found.level is Level.PROBLEM
+        assert "no job is accepted below 200.0 GB (FLUX_MIN_FREE_BYTES)" in found.text
+
 
 class TestBroker:
     def test_a_broker_that_may_evict_is_a_problem(self):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from PIL import Image
@@ -11,9 +11,10 @@ from shared.catalog import find_model
 from shared.domain.capabilities import fit_size
 from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import ModelFamily, PipelineSpec
-from shared.domain.params import BaseParams, JobKind, JobParams
+from shared.domain.params import BaseParams, EditParams, FillParams, GenerateParams, JobKind
 from shared.domain.precision import Precision
 from worker.demo.vocabulary import unknown_words
+from worker.generators.filling import FillCanvas, at_grid, scaled
 from worker.generators.interface import (
     Foresight,
     GenerationContext,
@@ -28,8 +29,6 @@ from worker.pipelines.loader import LoadedPipeline, Pipeline
 from worker.pipelines.placement import Placement, Unmanaged
 from worker.pipelines.prompt_cache import PromptEmbeds, prompt_key
 from worker.pipelines.store import PipelineStore
-
-_MASK_THRESHOLD: Final = 128
 
 
 class FluxLocalGenerator(ImageGeneratorInterface):
@@ -75,8 +74,21 @@ class FluxLocalGenerator(ImageGeneratorInterface):
             )
         params = resolve_options(spec, prompt, options)
         self.store.check(spec, params.precision)
+        if isinstance(params, FillParams):
+            return self._fill(spec, params, options, context)
         pictures = _prepare_pictures(spec, params, options)
         return self._painter.paint(self._calls, spec, params, pictures, context)
+
+    def _fill(
+        self, spec: PipelineSpec, params: FillParams, options: GenerationOptions, context: GenerationContext
+    ) -> list[Image.Image]:
+        image, mask = _required(options, "image", JobKind.FILL), _required(options, "mask", JobKind.FILL)
+        canvas = FillCanvas.of(image, mask, params)
+        if canvas.mask.getbbox() is None:
+            context.warn("mask: its white part is too small to be left at the size of the result; nothing is repainted")
+        picture, region = canvas.padded()
+        pictures = {"image": picture, "mask_image": region}
+        return self._painter.paint(self._calls, spec, at_grid(params), pictures, context, finish=canvas.finish)
 
 
 class FluxCalls:
@@ -138,26 +150,23 @@ def _smallest_job(spec: PipelineSpec, precision: Precision, size: tuple[int, int
     return options
 
 
-def _prepare_pictures(spec: PipelineSpec, params: JobParams, options: GenerationOptions) -> dict[str, Any]:
+def _prepare_pictures(
+    spec: PipelineSpec, params: GenerateParams | EditParams, options: GenerationOptions
+) -> dict[str, Any]:
     """Return the pipeline's arguments that come of pictures, scaled to what the job asks for."""
-    image = options.get("image")
     size = (params.width, params.height)
-    if params.kind is JobKind.GENERATE:
-        return {"image": _scaled(image, size), "strength": params.strength} if image else {}
-    if image is None:
-        raise MediaError(f"A {spec.kind.value} job needs an image.", field="image")
-    if spec.kind is JobKind.EDIT:
-        # The source keeps its own shape; only its area is bounded, since every pixel costs tokens.
-        return {"image": _scaled(image, fit_size(image.size, spec.limits, size[0] * size[1]))}
-    mask = options.get("mask")
-    if mask is None:
-        raise MediaError("A fill job needs a mask.", field="mask")
-    binary = _scaled(mask.convert("L"), size).point(lambda value: 255 if value >= _MASK_THRESHOLD else 0)
-    return {"image": _scaled(image, size), "mask_image": binary}
+    if isinstance(params, GenerateParams):
+        image = options.get("image")
+        return {"image": scaled(image, size), "strength": params.strength} if image else {}
+    source = _required(options, "image", JobKind.EDIT)
+    # The source keeps its own shape; only its area is bounded, since every pixel costs tokens.
+    return {"image": scaled(source, fit_size(source.size, spec.limits, size[0] * size[1]))}
 
 
-def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+def _required(options: GenerationOptions, role: Literal["image", "mask"], kind: JobKind) -> Image.Image:
+    if (found := options.get(role)) is None:
+        raise MediaError(f"{role}: {kind.value} jobs need one.", field=role)
+    return found
 
 
 def _warn_of_lost_words(spec: PipelineSpec, pipeline: Pipeline, prompt: str, context: GenerationContext) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Final, Protocol, TypedDict, Unpack, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypedDict, Unpack, cast
 
 from PIL import Image
 
@@ -96,6 +96,12 @@ class GenerationContext(Protocol):
     def on_acceleration(self, acceleration: Acceleration) -> None:
         """The pictures are made with this technique; it is named in the result."""
 
+    def on_details(self, details: Mapping[str, Any]) -> None:
+        """What only the generator knows about the pictures that follow, by its name in their files' metadata.
+
+        Such as ``scheduler``, ``model_revision``, ``ip_adapter``, or the ``seed`` that a Space used; ``None``: unknown.
+        """
+
     def raise_if_cancelled(self) -> None:
         """Raise ``JobInterrupted`` when the work should stop."""
 
@@ -121,6 +127,9 @@ class SilentContext:
         """Ignore."""
 
     def on_acceleration(self, acceleration: Acceleration) -> None:
+        """Ignore."""
+
+    def on_details(self, details: Mapping[str, Any]) -> None:
         """Ignore."""
 
     def raise_if_cancelled(self) -> None:

@@ -11,13 +11,15 @@ import torch
 from PIL import Image
 
 from shared.domain.adapter import IPAdapterSpec
+from shared.domain.conditioning import is_guided
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams, GenerateParams
 from shared.domain.precision import Precision
+from worker.generators.filling import scaled
 from worker.generators.flux_local import FluxCalls
 from worker.generators.interface import GenerationContext, SilentContext
 from worker.generators.painter import Guide, Look, Painter, PipelineCalls
-from worker.generators.stable_diffusion import StableDiffusionCalls, is_guided
+from worker.generators.stable_diffusion import StableDiffusionCalls
 from worker.pipelines.assemble import assemble
 from worker.pipelines.ip_adapter import IPAdapters
 from worker.pipelines.loader import LoadedPipeline, Pipeline
@@ -65,7 +67,7 @@ class IPAdapterRunner:
 
         Raises: what ``ImageGeneratorInterface.generate`` raises.
         """
-        pictures = {"image": _scaled(image, (params.width, params.height)), "strength": params.strength}
+        pictures = {"image": scaled(image, (params.width, params.height)), "strength": params.strength}
         return self._run(spec, params, pictures, reference, context or SilentContext())
 
     def warm(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> None:
@@ -94,6 +96,7 @@ class IPAdapterRunner:
             raise ValueError(f"{spec.model} has no adapter: `resolve` refuses a reference for it")
         if reference.width != reference.height:
             context.warn("reference: the adapter sees its middle square; send a square picture to show it all")
+        context.on_details({"ip_adapter": adapter.name})
         guide = self._following(adapter, reference)
         return self.painter.paint(calls, spec, params, pictures, context, guide, adapter.name)
 
@@ -126,7 +129,3 @@ class IPAdapterRunner:
             # Without these diffusers encodes a black picture for each image, for a guidance that is not used.
             return {"ip_adapter_image_embeds": embeds, "negative_ip_adapter_image_embeds": embeds}
         return {"ip_adapter_image_embeds": prepare(reference, None, device, 1, is_guided(params))}
-
-
-def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)

@@ -32,6 +32,9 @@ from worker.pipelines.store import PipelineStore
 Look = Callable[[], dict[str, Any]]
 """Returns arguments of the call that come of a reference picture."""
 
+Finish = Callable[[Image.Image], Image.Image]
+"""Makes the result of what the model painted."""
+
 Guide = Callable[[LoadedPipeline, BaseParams], AbstractContextManager[tuple[LoadedPipeline, Look]]]
 """Dresses a pipeline for the length of a job: yields the one to run, and how to look at the reference."""
 
@@ -67,6 +70,7 @@ class Painter:
         context: GenerationContext,
         guide: Guide | None = None,
         adapter: str | None = None,
+        finish: Finish = lambda painted: painted,
     ) -> list[Image.Image]:
         """Return the pictures; ``pictures`` are the pipeline's arguments that come of pictures.
 
@@ -84,7 +88,7 @@ class Painter:
                 runs = starting_from_picture(loaded) if starts_from_picture else loaded
                 ahead = Ahead(self.store, calls, loaded, placement, self.foresight)
                 with (guide or _unguided)(runs, params) as (guided, look), closing(ahead):
-                    return self._run(calls, climb, guided, params, pictures, look, ahead)
+                    return self._run(calls, climb, guided, params, pictures, look, ahead, finish)
             finally:
                 loaded.pipeline.maybe_free_model_hooks()
 
@@ -97,11 +101,13 @@ class Painter:
         pictures: dict[str, Any],
         look: Look,
         ahead: Ahead,
+        finish: Finish,
     ) -> list[Image.Image]:
         placement, context = climb.placement, climb.context
         start_preview = self._previewing(climb, loaded, params)
         context.on_phase(Phase.ENCODING)
         loaded = calls.prepare(loaded, params, context)
+        context.on_details(loaded.details)
         for acceleration in accelerations_of(params):
             context.on_acceleration(acceleration)
         self.store.speed.begin_job(denoiser_of(loaded.pipeline))
@@ -123,13 +129,11 @@ class Painter:
 
         images = []
         for index in range(params.num_images):
-            image = climb.until_it_fits(partial(paint, index))
-            if "mask_image" in pictures:
-                image = Image.composite(image, pictures["image"], pictures["mask_image"])
+            image = finish(climb.until_it_fits(partial(paint, index)))
+            self._tell_speed(denoiser_of(loaded.pipeline), context)
             context.on_image(index, image)
             images.append(image)
         climb.done()
-        self._tell_speed(denoiser_of(loaded.pipeline), context)
         return images
 
     def _previewing(self, climb: Climb, loaded: LoadedPipeline, params: BaseParams) -> Callable[[], Previewer | None]:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import torch
 
-from shared.domain.params import BaseParams, GenerateParams
+from shared.domain.conditioning import is_guided
+from shared.domain.params import GenerateParams
 from worker.generators.interface import GenerationContext
 from worker.pipelines.assemble import assemble
 from worker.pipelines.device import Device
@@ -27,7 +28,7 @@ class StableDiffusionCalls:
 
     def prepare(self, loaded: LoadedPipeline, params: GenerateParams, context: GenerationContext) -> LoadedPipeline:
         """Return the pipeline with the job's sampler; see ``PipelineCalls``."""
-        _warn_of_what_has_no_effect(loaded, params, context)
+        _warn_of_lost_words(loaded, params, context)
         return _with_sampler(loaded, params)
 
     @torch.no_grad()
@@ -50,11 +51,6 @@ class StableDiffusionCalls:
         return {} if starts_from_picture else {"width": params.width, "height": params.height}
 
 
-def is_guided(params: BaseParams) -> bool:
-    """Return whether the model is asked twice per step, with and without the prompt."""
-    return params.guidance_scale > 1
-
-
 def _with_sampler(loaded: LoadedPipeline, params: GenerateParams) -> LoadedPipeline:
     """Return the pipeline with a scheduler of its own: schedulers hold state, and the resident one stays as it is."""
     if params.sampler is None:
@@ -64,9 +60,7 @@ def _with_sampler(loaded: LoadedPipeline, params: GenerateParams) -> LoadedPipel
     return replace(loaded, pipeline=assemble(type(pipeline).__name__, pipeline, scheduler=scheduler))
 
 
-def _warn_of_what_has_no_effect(loaded: LoadedPipeline, params: GenerateParams, context: GenerationContext) -> None:
-    if params.negative_prompt and not is_guided(params):
-        context.warn("negative_prompt has no effect at a guidance_scale of 1 or less")
+def _warn_of_lost_words(loaded: LoadedPipeline, params: GenerateParams, context: GenerationContext) -> None:
     texts = {"prompt": params.prompt, "negative_prompt": params.negative_prompt or ""}
     longest = loaded.spec.max_sequence_length
     for name, text in texts.items():

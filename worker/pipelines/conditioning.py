@@ -64,9 +64,10 @@ def expected_conditioning(pipeline: Pipeline, params: BaseParams, pooled: torch.
     """
     scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
     config, steps = scheduler.config, params.num_inference_steps
+    width, height = params.grid_size
     token_side = 2 * pipeline.vae_scale_factor
     shift = calculate_shift(
-        (params.height // token_side) * (params.width // token_side),
+        (height // token_side) * (width // token_side),
         config.get("base_image_seq_len", 256),
         config.get("max_image_seq_len", 4096),
         config.get("base_shift", 0.5),

@@ -17,6 +17,7 @@ from shared.domain.acceleration import CHANNELS_LAST_DECODE, FUSED_QKV, Accelera
 from shared.domain.errors import ModelUnavailable
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.precision import Precision, ResidencyKey
+from shared.weights import revision_of
 from worker.pipelines.device import Device
 from worker.pipelines.digests import component_digest, quantized_digest
 from worker.pipelines.lossy_layout import fuse_qkv
@@ -36,6 +37,8 @@ _SHARED_CLASSES: Final[Mapping[str, Any]] = {
     "tokenizer_2": transformers.T5Tokenizer,
     "vae": AutoencoderKL,
 }
+_SAMPLERS_OF_FLUX: Final[Mapping[str, str]] = {"FlowMatchEulerDiscreteScheduler": "Euler"}
+"""Users' names of the schedulers that come with a model; where a job chooses, it says the name itself."""
 ENCODERS: Final = ("text_encoder", "text_encoder_2")
 
 
@@ -52,11 +55,20 @@ class LoadedPipeline:
     precision: Precision = Precision.EXACT
     accelerations: tuple[Acceleration, ...] = ()
     """What the weights' formats, and what is done only where equal bits are not promised, are called in a result."""
+    revision: str | None = None
+    """Commit of the repository that the weights are of; ``None`` for those that come with the project."""
 
     @property
     def key(self) -> ResidencyKey:
         """Under which its denoiser is known."""
         return ResidencyKey(self.spec.model, self.precision)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What a picture's metadata says of it: ``scheduler`` (diffusers' class), ``sampler``, ``model_revision``."""
+        scheduler = type(self.pipeline.scheduler).__name__
+        named = {"sampler": _SAMPLERS_OF_FLUX[scheduler]} if scheduler in _SAMPLERS_OF_FLUX else {}
+        return {"scheduler": scheduler, "model_revision": self.revision, **named}
 
     @property
     def encoders(self) -> str:
@@ -121,7 +133,7 @@ class Loader:
                 f"{spec.title} could not be loaded from {folder}: {error}", model=spec.model
             ) from error
         pipeline.set_progress_bar_config(disable=True)
-        return quantized(LoadedPipeline(spec, pipeline, digests), precision, self._device)
+        return quantized(LoadedPipeline(spec, pipeline, digests, revision=revision_of(folder)), precision, self._device)
 
     def keep_only(self, digests: Collection[str]) -> None:
         """Remember shared components of these digests, and no others."""

@@ -12,7 +12,7 @@ from cli.host.checks.finding import Finding, note, ok, problem
 from shared.db.audit import audit
 from shared.db.engine import Database
 from shared.db.migrate import SchemaMismatch, check_schema
-from shared.settings import CoreSettings
+from shared.settings import ApiSettings, CoreSettings
 
 _ENOUGH_GIGABYTES: Final = 5.0
 _FIRST_SAFE_SQLITE: Final = (3, 51, 3)
@@ -20,9 +20,7 @@ _FIRST_SAFE_SQLITE: Final = (3, 51, 3)
 
 def check(settings: CoreSettings) -> Iterator[Finding]:
     """Yield what was found about the data directory and the database in it."""
-    free = free_gigabytes(settings.data_dir)
-    text = f"{settings.data_dir}: {free:.0f} GB free"
-    yield ok(text) if free >= _ENOUGH_GIGABYTES else problem(f"{text}; pictures will soon not fit, make room")
+    yield _judge_room(settings)
     if settings.database_url is None and not (settings.data_dir / "flux-image.db").exists():
         yield note("no database yet; `flux-image up` makes one")
         return
@@ -33,6 +31,16 @@ def check(settings: CoreSettings) -> Iterator[Finding]:
         yield problem(f"the database cannot be read: {error.__cause__ or error}")
     finally:
         database.dispose()
+
+
+def _judge_room(settings: CoreSettings) -> Finding:
+    """Measure where pictures go, as the API does, and against the limit below which it takes no jobs."""
+    free = free_gigabytes(settings.media_dir)
+    text = f"{settings.media_dir}: {free:.1f} GB free"
+    limit = ApiSettings(data_dir=settings.data_dir).min_free_bytes / 1e9
+    if free < limit:
+        return problem(f"{text}; no job is accepted below {limit:.1f} GB (FLUX_MIN_FREE_BYTES), make room")
+    return ok(text) if free >= _ENOUGH_GIGABYTES else problem(f"{text}; pictures will soon not fit, make room")
 
 
 def check_invariants(settings: CoreSettings) -> Iterator[Finding]:

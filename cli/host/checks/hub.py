@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE
-from huggingface_hub.errors import LocalEntryNotFoundError
 
 from cli.host.checks.disk import free_gigabytes
-from cli.host.checks.finding import Finding, note, ok
+from cli.host.checks.finding import Finding, note, ok, problem
+from shared.adapters import ADAPTERS
 from shared.catalog import CATALOG
+from shared.domain.adapter import IPAdapterSpec
+from shared.domain.model import PipelineSpec
 from shared.settings import HubSettings
+from shared.weights import find_weights
 
 
 def check(settings: HubSettings) -> Iterator[Finding]:
@@ -23,12 +25,16 @@ def check(settings: HubSettings) -> Iterator[Finding]:
         yield ok("HF_TOKEN is set")
     cache = Path(HF_HUB_CACHE)
     yield ok(f"weights are kept in {cache} ({free_gigabytes(cache):.0f} GB free)")
-    for spec in CATALOG.values():
-        if spec.repo_id is None:
-            continue
-        try:
-            folder = snapshot_download(spec.repo_id, local_files_only=True)
-            yield ok(f"{spec.model}: {folder}")
-        except LocalEntryNotFoundError:
-            size = sum(spec.component_bytes.values()) / 1e9
-            yield note(f"{spec.model}: not here; `flux-image pull {spec.model}` downloads {size:.0f} GB")
+    pulled: list[PipelineSpec | IPAdapterSpec] = [*CATALOG.values(), *ADAPTERS.values()]
+    yield from (judge_weights(spec, cache) for spec in pulled if spec.downloads)
+
+
+def judge_weights(spec: PipelineSpec | IPAdapterSpec, cache: Path) -> Finding:
+    """Return whether a model's or an adapter's weights can be loaded: what the worker would say, too."""
+    found = find_weights(spec, cache)
+    if found.problem is None:
+        return ok(f"{spec.name}: {found.folders[0]}")
+    if found.missing:
+        return problem(f"{spec.name}: {found.problem}; `flux-image pull {spec.name}` fetches the rest")
+    size = sum(spec.component_bytes.values()) / 1e9
+    return note(f"{spec.name}: not here; `flux-image pull {spec.name}` downloads {size:.0f} GB")

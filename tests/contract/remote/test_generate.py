@@ -63,6 +63,19 @@ class TestPublicSignatures:
         (image,) = adapter("kontext").generate("make it snow", image=source, seed=3)
         assert alike(image, edit(source, "make it snow", 3))
 
+    def test_fill_of_any_size_keeps_it_and_all_that_the_mask_keeps(self, adapter):
+        # Given a picture off the model's grid, and a mask that is white below its middle
+        source, mask = Image.effect_noise((300, 270), 80).convert("RGB"), Image.new("L", (300, 270), 0)
+        mask.paste(255, (0, 130, 300, 270))
+        # When a Space that knows only the grid fills it
+        context = RecordingContext()
+        (image,) = adapter("fill").generate("snow", image=source, mask=mask, seed=3, context=context)
+        # Then the result has its size, its bytes outside of the mask, and the Space's picture inside
+        assert image.size == (300, 270)
+        assert image.crop((0, 0, 300, 130)).tobytes() == source.crop((0, 0, 300, 130)).tobytes()
+        assert alike(image.crop((0, 130, 300, 270)), paint("snow", 3, 304, 272).resize((300, 140)))
+        assert context.warnings == []
+
     def test_the_same_request_gives_the_same_picture(self, adapter):
         first, second = (adapter("schnell").generate("a fox", **SMALL)[0] for _ in range(2))
         assert first.tobytes() == second.tobytes()

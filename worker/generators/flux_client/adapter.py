@@ -12,10 +12,11 @@ from shared.catalog import find_model
 from shared.domain.capabilities import resolve
 from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import PipelineSpec
-from shared.domain.params import BaseParams, JobKind
+from shared.domain.params import BaseParams, FillParams, JobKind
 from shared.domain.precision import Precision
 from shared.domain.status import Phase
 from shared.settings import RemoteSettings
+from worker.generators.filling import FillCanvas, at_grid
 from worker.generators.flux_client.availability import Availability
 from worker.generators.flux_client.space import FluxImageGenerator
 from worker.generators.interface import (
@@ -69,6 +70,9 @@ class FluxClientAdapter(ImageGeneratorInterface):
         self._check_model(str(asked.pop("model", self._spec.model)))
         params, implied = self._resolve(prompt, asked)
         pictures = {name: value for name, value in asked.items() if name in PICTURES}
+        if canvas := _canvas(params, options):
+            pictures["image"], pictures["mask"] = canvas.padded()
+            params, implied = at_grid(params), at_grid(implied)
         values = params.model_dump(exclude={"kind", "prompt", "seed", "num_images"}, exclude_none=True)
         images = []
         try:
@@ -80,6 +84,8 @@ class FluxClientAdapter(ImageGeneratorInterface):
                 image = self._space.generate_image(
                     prompt, context=context, implied=implied.model_dump(), **options_of_image
                 )
+                if canvas is not None and image.size == canvas.grid_size:
+                    image = canvas.finish(image)
                 context.on_image(index, image)
                 images.append(image)
         finally:
@@ -108,3 +114,11 @@ class FluxClientAdapter(ImageGeneratorInterface):
                 field="model",
                 limit=self._spec.model,
             )
+
+
+def _canvas(params: BaseParams, options: GenerationOptions) -> FillCanvas | None:
+    """Return what a fill works on, ``None`` for other jobs."""
+    image, mask = options.get("image"), options.get("mask")
+    if not isinstance(params, FillParams) or image is None or mask is None:
+        return None
+    return FillCanvas.of(image, mask, params)

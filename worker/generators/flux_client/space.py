@@ -52,6 +52,7 @@ class FluxImageGenerator:
     ) -> None:
         self.src = check_space(src, with_token=token is not None)
         self._token = token
+        self._public_name = None if "://" in src else src  # a private address is no business of who gets the picture
         self._api_name = api_name
         self._connect_seconds = connect_seconds
         self._call_seconds = call_seconds
@@ -114,7 +115,9 @@ class FluxImageGenerator:
         read = DaemonExecutor().submit(read_result, value, endpoint.outputs, connection.download)
         result = self._await(read, _FETCH_SECONDS, context.raise_if_cancelled)
         seed = endpoint.find("seed")
-        warn_of_surprises(result, options, bound.arguments.get(seed.name) if seed else None, context)
+        sent_seed = bound.arguments.get(seed.name) if seed else None
+        warn_of_surprises(result, options, sent_seed, context)
+        context.on_details({"seed": sent_seed if result.seed is None else result.seed, "space": self._public_name})
         return result.image
 
     def close(self) -> None:
