@@ -8,9 +8,9 @@ from typing import Final
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend, dispatch_attention_fn
 
-from shared.domain.errors import RequestError
 from shared.domain.report import ChoiceReport
-from worker.pipelines.device import Device, DeviceUnavailable
+from worker.pipelines.device import Device
+from worker.pipelines.wanted import DeviceUnavailable, check_attention_name
 
 NATIVE: Final = AttentionBackendName.NATIVE.value
 _FLASH_3: Final = AttentionBackendName._FLASH_3.value
@@ -18,24 +18,6 @@ _FLASH_3_PACKAGE: Final = "flash_attn_interface"
 _HOPPER: Final = 9
 _HEAD = (1, 128, 2, 128)
 """Batch, tokens, heads, and FLUX's size of a head."""
-
-
-def check_attention_name(wanted: str) -> None:
-    """Return if a value of ``FLUX_ATTENTION`` can be one anywhere.
-
-    Raises:
-      RequestError: diffusers knows no such backend, or it would download its code.
-    """
-    known = [name.value for name in AttentionBackendName if not _downloads(name.value)]
-    if wanted == "auto" or wanted in known:
-        return
-    if _downloads(wanted) and wanted in [name.value for name in AttentionBackendName]:
-        problem = "downloads code when it is used, which this server never does"
-    else:
-        problem = "is not a backend that diffusers knows"
-    raise RequestError(
-        f"FLUX_ATTENTION={wanted}: it {problem}. Use auto or one of: {', '.join(known)}.", field="FLUX_ATTENTION"
-    )
 
 
 def choose_attention(wanted: str, device: Device) -> ChoiceReport:
@@ -61,10 +43,6 @@ def choose_attention(wanted: str, device: Device) -> ChoiceReport:
     if problem := _problem_of(_FLASH_3, device):
         return ChoiceReport(value=NATIVE, reason=f"PyTorch's own: FlashAttention 3 does not work here: {problem}")
     return ChoiceReport(value=_FLASH_3, reason="FlashAttention 3 is installed, and made for this card")
-
-
-def _downloads(name: str) -> bool:
-    return name.endswith("_hub")
 
 
 def _problem_of(name: str, device: Device) -> str | None:

@@ -12,6 +12,8 @@ import torch
 from shared.domain.errors import DeviceLost
 from worker.pipelines.cuda_memory import CudaMemory
 from worker.pipelines.device_memory import DeviceMemory, HostMemory
+from worker.pipelines.driver import has_nvidia_driver
+from worker.pipelines.wanted import DeviceUnavailable
 
 _FIRST_WITH_FP8: Final = (8, 9)
 """CUDA compute capability."""
@@ -40,17 +42,13 @@ class Device:
         return self.torch_device.type == "cuda"
 
 
-class DeviceUnavailable(RuntimeError):
-    """The device that the settings demand is not on this machine."""
-
-
 def pick_device(wanted: str) -> Device:
     """Return the device for a setting: ``auto``, ``cuda`` or ``cpu``.
 
     bfloat16 on CUDA; float32 on a CPU, where bfloat16 is slow.
 
     Raises:
-      DeviceUnavailable: ``cuda`` is demanded and torch sees no card.
+      DeviceUnavailable: torch sees no card, though ``cuda`` is demanded, or a CUDA build has a driver to work with.
     """
     if wanted != "cpu" and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
@@ -64,6 +62,11 @@ def pick_device(wanted: str) -> Device:
     if wanted == "cuda":
         raise DeviceUnavailable(
             "FLUX_DEVICE=cuda, but torch sees no CUDA device. Check `nvidia-smi` and the CUDA build of torch."
+        )
+    if wanted == "auto" and torch.version.cuda is not None and has_nvidia_driver():
+        raise DeviceUnavailable(
+            "There is an NVIDIA driver, but torch sees no CUDA device. Check `nvidia-smi`; FLUX_DEVICE=cpu runs "
+            "without the card."
         )
     return Device(
         torch.device("cpu"), torch.float32, f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}", None
