@@ -1,11 +1,13 @@
 import pytest
 from typer.testing import CliRunner
 
-from cli.host.checks import broker, data, outside
+from cli.host.checks import broker, data, outside, worker
 from cli.host.checks.finding import Level
 from cli.host.checks.machine import judge_torch
 from cli.main import app
 from shared.db.jobs import JobRepository
+from shared.db.workers import WorkerRepository, WorkerState
+from shared.domain.job import Lane
 from shared.settings import HubSettings
 from tests.broker import serving_broker
 from tests.builders import new_job
@@ -41,6 +43,37 @@ class TestTorch:
 
     def test_a_missing_torch_is(self):
         assert [finding.level for finding in judge_torch(None, has_driver=False)] == [Level.PROBLEM]
+
+
+class TestWorker:
+    def test_what_a_child_sees_is_told(self):
+        answer = {"device": "RTX 5090, 31.8 GiB", "defaults": {"generate": "schnell (here)"}, "wanted": "auto"}
+        findings = list(worker.judge_child(answer))
+        assert {finding.level for finding in findings} == {Level.OK}
+        assert "RTX 5090" in findings[0].text
+
+    def test_a_child_that_gets_no_card_is_a_problem_in_its_own_words(self):
+        answer = {"error": "RuntimeError: Cannot re-initialize CUDA in forked subprocess.", "wanted": "auto"}
+        findings = list(worker.judge_child(answer))
+        assert [finding.level for finding in findings] == [Level.PROBLEM]
+        assert "Cannot re-initialize CUDA" in findings[0].text
+
+    @pytest.mark.parametrize(
+        ("state", "trouble", "level", "words"),
+        [
+            (WorkerState.IDLE, None, Level.OK, "idle"),
+            (WorkerState.UNHEALTHY, "ImportError: libcuda", Level.PROBLEM, "ImportError: libcuda"),
+        ],
+    )
+    def test_the_running_worker_s_own_words_are_told(self, database, state, trouble, level, words):
+        workers = WorkerRepository(database)
+        workers.register("wrk_1", Lane.GPU, "host", 1, state, trouble)
+        findings = list(worker.judge_worker(workers))
+        assert [finding.level for finding in findings] == [level]
+        assert words in findings[0].text
+
+    def test_a_worker_that_does_not_run_is_worth_a_note(self, database):
+        assert [finding.level for finding in worker.judge_worker(WorkerRepository(database))] == [Level.NOTE]
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +125,7 @@ def test_the_command_ends_with_the_verdict(tmp_path):
     healthy = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path)])
     assert healthy.exit_code == 0, healthy.output
     assert "0 problems" in healthy.output
+    assert "a child of the worker runs on " in healthy.output
     (tmp_path / "flux-image.db").write_bytes(b"this is no database, but it is long enough to look like one" * 100)
     broken = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path)])
     assert broken.exit_code == 1
