@@ -114,7 +114,11 @@ class WorkerBench:
 
     def child(self):
         """The process that owns the GPU."""
-        return psutil.Process(self.workers.latest(Lane.GPU).pid)
+        return psutil.Process(self.child_pid())
+
+    def child_pid(self):
+        """The id of the process that gave the last sign of life, whether it still lives or not."""
+        return self.workers.latest(Lane.GPU).pid
 
     def state(self):
         return self.workers.latest(Lane.GPU).state

@@ -42,16 +42,16 @@ def test_the_parent_never_loads_the_gpu_stack_so_that_its_child_gets_the_card(be
     maps = Path(f"/proc/{bench.parent_pid}/maps").read_text()
     assert [name for name in GPU_STACK if f"/{name}/" in maps] == []
     # And the child, which ran the job, does
-    assert "/torch/" in Path(f"/proc/{bench.child().pid}/maps").read_text()
+    assert "/torch/" in Path(f"/proc/{bench.child_pid()}/maps").read_text()
 
 
 def test_a_killed_child_is_replaced_by_one_that_works(bench):
     # Given an idle worker
     bench.start()
-    killed = bench.child().pid
+    killed = bench.child_pid()
     # When its child is killed
     os.kill(killed, signal.SIGKILL)
-    wait_for(lambda: bench.child().pid != killed, "another child has a row", 60)
+    wait_for(lambda: bench.child_pid() != killed, "another child has a row", 60)
     bench.wait_until_idle()
     # Then the next one gets the card as well
     assert succeeded(bench.wait_until_over(bench.submit()))
@@ -74,8 +74,8 @@ def test_an_engine_that_does_not_start_is_said_and_tried_again_until_it_works(tm
         # Then it stays up and says why, try after try, and no job is claimed
         words = bench.wait_until_ready_says("unhealthy")
         assert "ImportError: libcudart.so.13: cannot open shared object file" in words
-        job, first = bench.submit(), bench.child().pid
-        wait_for(lambda: bench.child().pid != first, "it tries again", 60)
+        job, first = bench.submit(), bench.child_pid()
+        wait_for(lambda: bench.child_pid() != first, "it tries again", 60)
         assert bench.ready()["worker"] == words
         assert bench.jobs.get(job).status is JobStatus.QUEUED
         # And when torch is mended, it gets well by itself and runs what waits
