@@ -24,7 +24,6 @@ from shared.db.migrate import check_schema
 from shared.db.rescues import RescueRepository
 from shared.db.rings import RingRepository
 from shared.db.workers import WorkerRepository, WorkerState
-from shared.domain.errors import ServiceError
 from shared.domain.job import Lane
 from shared.domain.params import JobKind
 from shared.domain.report import WorkerReport
@@ -33,9 +32,9 @@ from shared.settings import WorkerSettings
 from shared.storage.base import MediaStorage
 from shared.storage.local import LocalMediaStorage
 from worker.budgets import Budgets
+from worker.engine_start import RETRY_SECONDS, make_engine, trouble_before
 from worker.generators.interface import ImageGeneratorInterface
 from worker.gpu_lock import GpuLock
-from worker.pipelines.wanted import DeviceUnavailable
 from worker.presence import Presence
 from worker.previews import PreviewSender
 from worker.runner import NOTHING_TO_DO, Runner, RunnerLimits
@@ -44,9 +43,6 @@ from worker.shutdown import Shutdown
 from worker.warming import Warming
 
 log = structlog.get_logger(__name__)
-
-RETRY_SECONDS: Final = 60.0
-"""How long a worker whose engine does not start says why, before a fresh process tries again."""
 
 _WARM_UP: Final = "warm-up"
 """Rung for instead of a job, so that models are loaded while no job waits."""
@@ -57,10 +53,6 @@ _LOST_AT_MOST: Final = 2
 MakeGenerator = Callable[[], tuple[ImageGeneratorInterface, WorkerReport]]
 MakeClaims = Callable[[Database, Clock], ClaimRepository]
 MakeStorage = Callable[[Path], MediaStorage]
-
-
-class EngineFailed(Exception):
-    """The generator cannot be made in this process. Another may have better luck: nothing of a failed start is kept."""
 
 
 class GpuWorker:
@@ -107,10 +99,10 @@ class GpuWorker:
         self._lock.acquire()
         rescues, workers = RescueRepository(database, self._clock), WorkerRepository(database, self._clock)
         presence = self._presence = Presence(workers, self._owner, Lane.GPU, self._settings.heartbeat_seconds)
-        presence.join(workers.trouble(Lane.GPU))
+        presence.join(trouble_before(workers, Lane.GPU, self._clock))
         if rescued := rescues.rescue_others(Lane.GPU, self._owner):
             log.warning("rescued jobs of a dead worker", action="rescue", jobs=rescued)
-        generator, report = self._make_engine(presence)
+        generator, report = make_engine(self._make_generator, presence, self._shutdown, self._retry_seconds)
         presence.publish(report)
         storage = self._make_storage(self._settings.media_dir)
         default_model = report.defaults[JobKind.GENERATE].model
@@ -193,30 +185,6 @@ class GpuWorker:
         except SQLAlchemyError as error:
             log.warning("cannot look for waiting jobs", action="look_failed", error=str(error))
             return False
-
-    def _make_engine(self, presence: Presence) -> tuple[ImageGeneratorInterface, WorkerReport]:
-        """Return the generator and what it can run; whatever fails, be the one who says it until another may try.
-
-        A failed start leaves modules half imported and CUDA's error in this process, so that only a fresh process
-        sees a driver or a card that has come meanwhile.
-        """
-        try:
-            return self._make_generator()
-        except Exception as error:  # an import, the driver, a setting: the owner needs the words in every case
-            log.exception("the engine does not start", action="engine_failed", retry_seconds=self._retry_seconds)
-            reason = in_words(error)
-            presence.become(WorkerState.UNHEALTHY, f"{reason} (tried again every {self._retry_seconds:g} s)")
-            if self._shutdown.wait(self._retry_seconds):
-                self.close()
-            raise EngineFailed(reason) from error
-
-
-def in_words(error: Exception) -> str:
-    """Return why the engine does not start, for its owner to read: the error's first line, and its kind if not ours."""
-    first_line = str(error).strip().partition("\n")[0]
-    if isinstance(error, ServiceError | DeviceUnavailable):
-        return first_line
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
 
 
 def _previews(settings: WorkerSettings) -> PreviewSender | None:

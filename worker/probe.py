@@ -13,7 +13,8 @@ from typing import Any, Final
 import billiard
 
 from worker.app import settings
-from worker.build import in_words, make_local_generator
+from worker.build import make_local_generator
+from worker.engine_start import in_words
 
 SECONDS: Final = 120.0
 """How long the child may take: importing torch, and waking the driver."""

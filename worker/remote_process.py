@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.settings import OutsideSettings, WorkerSettings
+from worker.remote import RemoteWorker
 from worker.tasks import LaneProcess, LaneWorker, check_database
 
 
@@ -14,8 +15,6 @@ class RemoteProcess(LaneProcess):
         self._outside = outside
 
     def _make_worker(self) -> LaneWorker:
-        from worker.remote import RemoteWorker  # with gradio_client, which the parent has no use for
-
         return RemoteWorker(self._settings, self._outside, self._shutdown)
 
     def _check_start(self) -> None:

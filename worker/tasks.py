@@ -20,8 +20,9 @@ from shared.db.migrate import SchemaMismatch, check_schema
 from shared.domain.errors import ServiceError
 from shared.logging import configure_logging
 from shared.settings import WorkerSettings
-from worker.build import EngineFailed, GpuWorker, MakeGenerator
+from worker.build import GpuWorker, MakeGenerator
 from worker.child_watch import ChildWatch
+from worker.engine_start import EngineFailed
 from worker.pipelines.wanted import check_settings
 from worker.shutdown import Shutdown
 
@@ -81,8 +82,8 @@ class LaneProcess(ABC):
             raise SystemExit(f"The worker cannot start: {error}") from error
 
     def _on_child_start(self, **_: Any) -> None:
-        worker = self._make_worker()
         try:
+            worker = self._make_worker()
             worker.start()
         except EngineFailed as error:  # said, and waited for, in the worker's row
             raise SystemExit(1) from error

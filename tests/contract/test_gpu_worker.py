@@ -20,7 +20,8 @@ from tests.builders import new_job
 from tests.contract.scripted import ScriptedGenerator, paint
 from tests.factories import demo_report
 from tests.stack import wait_for
-from worker.build import EngineFailed, GpuWorker
+from worker.build import GpuWorker
+from worker.engine_start import EngineFailed
 
 HALF = LoadingReport(model="demo", done_bytes=1, total_bytes=2, seconds_left=1.0)
 
@@ -136,6 +137,21 @@ class TestAnEngineThatDoesNotStart:
         row = workers.latest(Lane.GPU)
         assert (row.state, row.trouble) == (WorkerState.IDLE, None)
         assert worker.run_next().startswith(job.id)
+        worker.close()
+
+    def test_a_start_that_ended_without_a_word_is_told_until_one_succeeds(self, settings, workers):
+        # Given a worker that was killed while it started, as by a kernel without memory
+        workers.register("wrk_dead", Lane.GPU, "host", 1)
+        said = []
+
+        def make_generator():
+            said.append(workers.trouble(Lane.GPU))
+            return ScriptedGenerator(paint), demo_report()
+
+        worker = GpuWorker(settings, make_generator)
+        worker.start()
+        assert "ended without a word" in said[0]
+        assert workers.trouble(Lane.GPU) is None
         worker.close()
 
     def test_a_shutdown_ends_the_wait(self, settings, workers):
