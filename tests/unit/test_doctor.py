@@ -11,6 +11,7 @@ from shared.domain.job import Lane
 from shared.settings import HubSettings
 from tests.broker import serving_broker
 from tests.builders import new_job
+from tests.factories import demo_report
 from tests.language_model import serving_language_model
 from tests.stack import free_port
 
@@ -58,22 +59,37 @@ class TestWorker:
         assert [finding.level for finding in findings] == [Level.PROBLEM]
         assert "Cannot re-initialize CUDA" in findings[0].text
 
-    @pytest.mark.parametrize(
-        ("state", "trouble", "level", "words"),
-        [
-            (WorkerState.IDLE, None, Level.OK, "idle"),
-            (WorkerState.UNHEALTHY, "ImportError: libcuda", Level.PROBLEM, "ImportError: libcuda"),
-        ],
-    )
-    def test_the_running_worker_s_own_words_are_told(self, database, state, trouble, level, words):
-        workers = WorkerRepository(database)
-        workers.register("wrk_1", Lane.GPU, "host", 1, state, trouble)
-        findings = list(worker.judge_worker(workers))
-        assert [finding.level for finding in findings] == [level]
-        assert words in findings[0].text
+    @pytest.fixture
+    def settings(self, tmp_path, database):
+        return HubSettings(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path / 'flux.db'}")
 
-    def test_a_worker_that_does_not_run_is_worth_a_note(self, database):
-        assert [finding.level for finding in worker.judge_worker(WorkerRepository(database))] == [Level.NOTE]
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """How often a child was asked; each sees no card."""
+        asked = []
+        monkeypatch.setattr(worker, "_ask_child", lambda _: asked.append(1) or {"error": "no card"})
+        return asked
+
+    def test_a_worker_that_works_speaks_for_itself_and_no_other_process_takes_room_on_its_card(
+        self, settings, database, asked
+    ):
+        workers = WorkerRepository(database)
+        workers.register("wrk_1", Lane.GPU, "host", 1, WorkerState.IDLE)
+        workers.publish("wrk_1", demo_report().model_dump(mode="json"))
+        findings = list(worker.check(settings))
+        assert [finding.level for finding in findings] == [Level.OK]
+        assert demo_report().device in findings[0].text
+        assert asked == []
+
+    def test_a_worker_in_trouble_says_why_and_a_child_is_asked(self, settings, database, asked):
+        WorkerRepository(database).register("wrk_1", Lane.GPU, "host", 1, WorkerState.UNHEALTHY, "ImportError: libcuda")
+        findings = list(worker.check(settings))
+        assert [finding.level for finding in findings] == [Level.PROBLEM, Level.PROBLEM]
+        assert "ImportError: libcuda" in findings[0].text
+        assert "no card" in findings[1].text
+
+    def test_without_a_worker_that_runs_a_child_is_asked(self, settings, asked):
+        assert [finding.level for finding in worker.check(settings)] == [Level.NOTE, Level.PROBLEM]
 
 
 @pytest.fixture(autouse=True)

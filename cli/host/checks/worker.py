@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli.host.checks.finding import Finding, note, ok, problem
+from cli.host.checks.finding import Finding, Level, note, ok, problem
 from shared.clock import utc_now
 from shared.db.engine import Database
 from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository
@@ -22,13 +22,22 @@ _TIMEOUT_SECONDS: Final = 180
 
 
 def check(settings: CoreSettings) -> Iterator[Finding]:
-    """Yield what a child sees that is forked as the worker forks its own, then the state of the worker, if it runs."""
-    yield from judge_child(_ask_child(settings))
+    """Yield what the worker that runs says; unless that is well, what a child sees that is forked as it forks its own.
+
+    Beside a worker that works no child is asked: the card may have no room for another process.
+    """
+    state = list(_state(settings))
+    yield from state
+    if not any(finding.level is Level.OK for finding in state):
+        yield from judge_child(_ask_child(settings))
+
+
+def _state(settings: CoreSettings) -> Iterator[Finding]:
     if settings.database_url is None and not (settings.data_dir / "flux-image.db").exists():
         return
     database = Database(settings.resolved_database_url)
     try:
-        yield from judge_worker(WorkerRepository(database))
+        yield judge_worker(WorkerRepository(database))
     except SQLAlchemyError:  # the group about data says what is wrong with it
         return
     finally:
@@ -45,15 +54,16 @@ def judge_child(answer: dict[str, Any]) -> Iterator[Finding]:
         yield ok(f"model for {kind}: {default}")
 
 
-def judge_worker(workers: WorkerRepository) -> Iterator[Finding]:
-    """Yield what the GPU worker's row says."""
+def judge_worker(workers: WorkerRepository) -> Finding:
+    """Return what the GPU worker's row says."""
     worker = workers.latest(Lane.GPU)
     if worker is None or utc_now() - worker.heartbeat_at >= HEARTBEAT_LIMIT:
-        yield note("the worker does not run (it starts with `flux-image up`)")
-    elif trouble := workers.trouble(Lane.GPU):
-        yield problem(f"the worker runs no jobs: {trouble}")
-    else:
-        yield ok(f"the worker is {worker.state.value}")
+        return note("the worker does not run (it starts with `flux-image up`)")
+    if trouble := workers.trouble(Lane.GPU):
+        return problem(f"the worker runs no jobs: {trouble}")
+    if not worker.report:
+        return note(f"the worker is {worker.state.value}")
+    return ok(f"the worker is {worker.state.value}, on {worker.report['device']}")
 
 
 def _ask_child(settings: CoreSettings) -> dict[str, Any]:
