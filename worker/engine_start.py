@@ -9,9 +9,7 @@ import structlog
 
 from shared.clock import Clock
 from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository, WorkerState
-from shared.domain.errors import ServiceError
 from shared.domain.job import Lane
-from worker.pipelines.wanted import DeviceUnavailable
 from worker.presence import Presence
 from worker.shutdown import Shutdown
 
@@ -21,6 +19,9 @@ T = TypeVar("T")
 
 RETRY_SECONDS: Final = 60.0
 """How long a worker whose engine does not start says why, before a fresh process tries again."""
+
+_OURS: Final = ("shared", "worker")
+"""Packages whose errors are sentences; the kinds of others say what their words leave out."""
 
 _NO_WORD: Final = "the start before this one ended without a word; the worker's log may say more (tried again at once)"
 
@@ -61,6 +62,6 @@ def trouble_before(workers: WorkerRepository, lane: Lane, clock: Clock) -> str |
 def in_words(error: Exception) -> str:
     """Return why an engine does not start, for its owner to read: the error's first line, and its kind if not ours."""
     first_line = str(error).strip().partition("\n")[0]
-    if isinstance(error, ServiceError | DeviceUnavailable):
+    if type(error).__module__.partition(".")[0] in _OURS:
         return first_line
     return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

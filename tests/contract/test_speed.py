@@ -15,10 +15,10 @@ from tests.contract.test_step_cache import Context
 from worker.build import make_local_generator
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.pipelines.attention import choose_attention
-from worker.pipelines.device import pick_device
+from worker.pipelines.device import DeviceUnavailable, pick_device
 from worker.pipelines.resident import make_store, pipeline_store
 from worker.pipelines.speed import choose_compile, keep_compiled_code
-from worker.pipelines.wanted import ATTENTION_BACKENDS, DeviceUnavailable, check_settings
+from worker.pipelines.wanted import ATTENTION_BACKENDS, check_settings
 
 CPU = pick_device("cpu")
 RTX_5090 = SimpleNamespace(is_cuda=True, capability=(12, 0))

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from worker.pipelines import device, driver
-from worker.pipelines.device import pick_device
-from worker.pipelines.wanted import DeviceUnavailable
+from worker.pipelines.device import DeviceUnavailable, pick_device
 
 
 @pytest.fixture

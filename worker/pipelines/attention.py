@@ -9,8 +9,8 @@ import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend, dispatch_attention_fn
 
 from shared.domain.report import ChoiceReport
-from worker.pipelines.device import Device
-from worker.pipelines.wanted import DeviceUnavailable, check_attention_name
+from worker.pipelines.device import Device, DeviceUnavailable
+from worker.pipelines.wanted import check_attention_name
 
 NATIVE: Final = AttentionBackendName.NATIVE.value
 _FLASH_3: Final = AttentionBackendName._FLASH_3.value

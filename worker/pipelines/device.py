@@ -13,7 +13,6 @@ from shared.domain.errors import DeviceLost
 from worker.pipelines.cuda_memory import CudaMemory
 from worker.pipelines.device_memory import DeviceMemory, HostMemory
 from worker.pipelines.driver import has_nvidia_driver
-from worker.pipelines.wanted import DeviceUnavailable
 
 _FIRST_WITH_FP8: Final = (8, 9)
 """CUDA compute capability."""
@@ -40,6 +39,10 @@ class Device:
     def is_cuda(self) -> bool:
         """Whether this is an NVIDIA card."""
         return self.torch_device.type == "cuda"
+
+
+class DeviceUnavailable(RuntimeError):
+    """The device that the settings demand is not on this machine."""
 
 
 def pick_device(wanted: str) -> Device:

@@ -34,10 +34,6 @@ ATTENTION_BACKENDS: Final = (
 """diffusers' names (``AttentionBackendName``, 0.42), without those whose code is downloaded; a test compares them."""
 
 
-class DeviceUnavailable(RuntimeError):
-    """The device that the settings demand is not on this machine."""
-
-
 def check_settings(settings: WorkerSettings) -> None:
     """Return if every ``FLUX_..._MODEL`` setting names a model of its kind, and ``FLUX_ATTENTION`` a backend.
 
