@@ -43,4 +43,4 @@ def _make_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
 
 settings = WorkerSettings()
 app = make_celery(settings.resolved_redis_url)
-WorkerProcess(settings, _make_generator, preload=lambda _settings: None).install(app)
+WorkerProcess(settings, _make_generator).install(app)

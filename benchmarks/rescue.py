@@ -1,6 +1,6 @@
 """How long a job waits after a SIGKILL of the worker's child: from the kill to the start of its next attempt.
 
-The new child loads its default models before it claims anything, so the time contains that (the demo's, a second).
+The new child imports the GPU stack and loads the default generate model before it claims anything: that is most of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.figures import Figures, Target, summary
 from benchmarks.report import emit, say
 from benchmarks.stack import bench_stack
 
-TARGET_SECONDS: Final = 5.0
+TARGET_SECONDS: Final = 8.0
 _LONG_JOB: Final = {"prompt": "a red circle", "width": 512, "height": 512, "num_inference_steps": 50}
 _LIMIT_SECONDS: Final = 60.0
 
@@ -47,9 +47,7 @@ def main() -> None:
         say(f"{options.kills} kills ...")
         seconds = [kill_and_wait(client, stack.pids["worker"], seed) for seed in range(options.kills)]
     figures: Figures = {"kill_to_next_attempt_seconds": summary(seconds)}
-    emit(
-        "rescue", figures, [Target("kill to next attempt, demo models loaded, max", max(seconds), TARGET_SECONDS, "s")]
-    )
+    emit("rescue", figures, [Target("kill to next attempt, demo model loaded, max", max(seconds), TARGET_SECONDS, "s")])
 
 
 def _until(client: Client, job_id: str, condition: Any) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def bench_stack(*, flower: bool = True) -> Iterator[BenchStack]:
             _end_on_signals()  # the supervisor's handlers would only note them
             say("starting the stack ...")
             _give_up_after(_START_SECONDS)
-            wait_until_ready(stack, supervisor, lambda _: None)
+            wait_until_ready(stack, supervisor, lambda _: None, say)
             signal.alarm(0)
             pids = {part.name: part.pid for part in supervisor.parts if part.pid is not None}
             yield BenchStack(stack.api_url, settings.data_dir, pids)

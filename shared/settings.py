@@ -164,7 +164,10 @@ class WorkerSettings(CoreSettings):
     preview_interval_seconds: float = Field(
         default=0.5, ge=0, description="shortest time between two previews of a running FLUX job; 0: none are made"
     )
-    warm_models: bool = Field(default=True, description="load the default generate and edit models at start")
+    warm_models: bool = Field(
+        default=True,
+        description="load the default generate model at start, and the edit model after it while no job waits",
+    )
     max_attempts: int = Field(
         default=3, ge=1, description="tries of a job whose error may go away; crashes are counted apart"
     )

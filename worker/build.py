@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.broker.app import make_ringing_celery
 from shared.broker.publish import QUIET, Doorbell
@@ -21,7 +24,6 @@ from shared.db.migrate import check_schema
 from shared.db.rescues import RescueRepository
 from shared.db.rings import RingRepository
 from shared.db.workers import WorkerRepository, WorkerState
-from shared.domain.errors import ServiceError
 from shared.domain.job import Lane
 from shared.domain.params import JobKind
 from shared.domain.report import WorkerReport
@@ -30,18 +32,20 @@ from shared.settings import WorkerSettings
 from shared.storage.base import MediaStorage
 from shared.storage.local import LocalMediaStorage
 from worker.budgets import Budgets
+from worker.engine_start import RETRY_SECONDS, make_engine, trouble_before
 from worker.generators.interface import ImageGeneratorInterface
 from worker.gpu_lock import GpuLock
 from worker.presence import Presence
 from worker.previews import PreviewSender
-from worker.runner import Runner, RunnerLimits
+from worker.runner import NOTHING_TO_DO, Runner, RunnerLimits
 from worker.self_test import SelfTest
 from worker.shutdown import Shutdown
+from worker.warming import Warming
 
 log = structlog.get_logger(__name__)
 
-_WARMED: Final = (JobKind.EDIT, JobKind.GENERATE)
-"""The last one is in place for the first job."""
+_WARM_UP: Final = "warm-up"
+"""Rung for instead of a job, so that models are loaded while no job waits."""
 
 _LOST_AT_MOST: Final = 2
 """One that was denoised and one that was saved."""
@@ -63,6 +67,7 @@ class GpuWorker:
         clock: Clock = utc_now,
         make_claims: MakeClaims = ClaimRepository,
         make_storage: MakeStorage = LocalMediaStorage,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._settings = settings
         self._make_generator = make_generator
@@ -70,6 +75,7 @@ class GpuWorker:
         self._clock = clock
         self._make_claims = make_claims
         self._make_storage = make_storage
+        self._retry_seconds = retry_seconds
         self._owner = new_owner_id()
         self._lock = GpuLock(settings.gpu_lock_path)
         self._database: Database | None = None
@@ -77,26 +83,27 @@ class GpuWorker:
         self._runner: Runner | None = None
         self._self_test: SelfTest | None = None
         self._doorbell: Doorbell | None = None
+        self._claims: ClaimRepository | None = None
+        self._warming: Warming | None = None
+        self._rung_for_models_at = -math.inf
 
     def start(self) -> None:
-        """Take the GPU, rescue what dead workers left running, publish the catalog, warm the default models.
+        """Take the GPU, rescue what dead workers left running, publish the catalog, load the first default model.
 
         Raises:
           SchemaMismatch: the database belongs to another version.
+          EngineFailed: no generator can be made; raised after a pause, during which the worker's row says why.
         """
         database = self._database = open_database(self._settings.resolved_database_url)
         check_schema(database)
         self._lock.acquire()
-        rescues = RescueRepository(database, self._clock)
-        presence = self._presence = Presence(
-            WorkerRepository(database, self._clock), self._owner, Lane.GPU, self._settings.heartbeat_seconds
-        )
-        presence.join()
+        rescues, workers = RescueRepository(database, self._clock), WorkerRepository(database, self._clock)
+        presence = self._presence = Presence(workers, self._owner, Lane.GPU, self._settings.heartbeat_seconds)
+        presence.join(trouble_before(workers, Lane.GPU, self._clock))
         if rescued := rescues.rescue_others(Lane.GPU, self._owner):
             log.warning("rescued jobs of a dead worker", action="rescue", jobs=rescued)
-        generator, report = self._make_generator()
+        generator, report = make_engine(self._make_generator, presence, self._shutdown, self._retry_seconds)
         presence.publish(report)
-        self._warm(generator, report)
         storage = self._make_storage(self._settings.media_dir)
         default_model = report.defaults[JobKind.GENERATE].model
         self_test = self._self_test = SelfTest(
@@ -105,31 +112,47 @@ class GpuWorker:
         if rescues.crashed_lately(Lane.GPU):
             self_test.doubt("device")
         doorbell = self._doorbell = Doorbell(make_ringing_celery(self._settings.resolved_redis_url))
+        claims = self._claims = self._make_claims(database, self._clock)
+        channel = ProgressChannel(self._settings.resolved_redis_url)
         runner = self._runner = Runner(
             owner=self._owner,
             lane=Lane.GPU,
             generator=generator,
-            claims=self._make_claims(database, self._clock),
+            claims=claims,
             storage=storage,
-            channel=ProgressChannel(self._settings.resolved_redis_url),
+            channel=channel,
             limits=_limits(self._settings),
             previews=_previews(self._settings),
             ring=doorbell.ring,
             shutdown=self._shutdown,
             on_storage_failed=partial(self_test.doubt, "storage"),
         )
+        if self._settings.warm_models:
+            self._warming = Warming(generator, report, channel, partial(self_test.doubt, "device"))
+            self._warming.load_next(self._shutdown.is_asked)
         presence.become(WorkerState.IDLE)
         self._ring_for_lost(RingRepository(database, self._clock), doorbell)
+        self._ring_for_models(doorbell)
 
     def run_next(self) -> str:
-        """Run the best queued job; see ``Runner.run_next``. While the self-test fails, run none."""
-        if self._runner is None or self._presence is None or self._self_test is None:
+        """Run the best queued job, see ``Runner.run_next``; with none, load a default model that is not there yet.
+
+        While the self-test fails, do neither.
+        """
+        if self._runner is None or self._presence is None or self._self_test is None or self._doorbell is None:
             raise RuntimeError("GpuWorker.run_next before start")
         if trouble := self._self_test.trouble():
             self._presence.become(WorkerState.UNHEALTHY, trouble)
             return f"nothing claimed, since the self-test failed: {trouble}"
         with self._presence.during(WorkerState.BUSY):
-            return self._runner.run_next()
+            line = self._runner.run_next()
+        if line == NOTHING_TO_DO and self._warming is not None and self._warming.is_left:
+            with self._presence.during(WorkerState.WARMING):
+                line = self._warming.load_next(self._has_more_urgent_work)
+            self._ring_for_models(self._doorbell)
+        elif time.monotonic() - self._rung_for_models_at > QUIET.total_seconds():  # that ring may be lost
+            self._ring_for_models(self._doorbell)
+        return line
 
     def close(self) -> None:
         """Finish saving, say goodbye and let the next process have the GPU."""
@@ -148,16 +171,20 @@ class GpuWorker:
         for job_id, kind in rings.due_for_ring(Lane.GPU, _LOST_AT_MOST, QUIET):
             doorbell.ring(job_id, JobKind(kind), Lane.GPU)
 
-    def _warm(self, generator: ImageGeneratorInterface, report: WorkerReport) -> None:
-        if not self._settings.warm_models or self._presence is None:
-            return
-        self._presence.become(WorkerState.WARMING)
-        for kind in _WARMED:
-            model = report.defaults[kind].model
-            try:
-                generator.warm(model, report.precision_of(model))
-            except ServiceError as error:  # jobs for it will say the same; other models may work
-                log.error("cannot warm a default model", action="warm_failed", model=model, error=error.message)
+    def _ring_for_models(self, doorbell: Doorbell) -> None:
+        """Ask for one more turn while default models are not loaded; a job that waits by then takes it first."""
+        if self._warming is not None and self._warming.is_left and not self._shutdown.is_asked():
+            self._rung_for_models_at = time.monotonic()
+            doorbell.ring(_WARM_UP, JobKind.GENERATE, Lane.GPU)
+
+    def _has_more_urgent_work(self) -> bool:
+        if self._shutdown.is_asked():
+            return True
+        try:
+            return self._claims is not None and self._claims.next_job(Lane.GPU) is not None
+        except SQLAlchemyError as error:
+            log.warning("cannot look for waiting jobs", action="look_failed", error=str(error))
+            return False
 
 
 def _previews(settings: WorkerSettings) -> PreviewSender | None:
@@ -180,17 +207,15 @@ def _limits(settings: WorkerSettings) -> RunnerLimits:
 
 
 def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
-    """Return the local generator and what it can run; imports torch."""
-    from worker.generators.local import LocalGenerator
-    from worker.generators.unavailable import UnavailableGenerator
-    from worker.pipelines.device import DeviceUnavailable
-    from worker.pipelines.resident import pipeline_store
-    from worker.pipelines.selection import nothing_runs, worker_report
+    """Return the local generator and what it can run; imports torch, so call it after the fork.
 
-    settings = WorkerSettings()
-    try:
-        store = pipeline_store()
-    except DeviceUnavailable as error:
-        log.error("no generator", action="no_device", error=str(error))
-        return UnavailableGenerator(str(error)), nothing_runs(settings, str(error))
-    return LocalGenerator(store), worker_report(settings, store.device, store.weights, store.speed.report)
+    Raises:
+      DeviceUnavailable: the device or the attention backend that the settings demand is not to be had.
+      Exception: whatever else keeps torch and its companions from working here.
+    """
+    from worker.generators.local import LocalGenerator
+    from worker.pipelines.resident import pipeline_store
+    from worker.pipelines.selection import worker_report
+
+    store = pipeline_store()
+    return LocalGenerator(store), worker_report(WorkerSettings(), store.device, store.weights, store.speed.report)

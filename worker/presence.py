@@ -26,9 +26,11 @@ class Presence:
         self._writing = threading.Lock()
         self._pulse = Periodic("presence", heartbeat_seconds, self._beat)
 
-    def join(self) -> None:
-        """Add this process's row and start beating."""
-        self._workers.register(self._owner, self._lane, socket.gethostname(), os.getpid())
+    def join(self, trouble: str | None = None) -> None:
+        """Add this process's row and start beating; ``trouble`` is what the last one had, and this one may have too."""
+        if trouble is not None:
+            self._now = (WorkerState.UNHEALTHY, trouble)
+        self._workers.register(self._owner, self._lane, socket.gethostname(), os.getpid(), *self._now)
         self._pulse.__enter__()
 
     def leave(self) -> None:

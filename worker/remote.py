@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -22,12 +22,15 @@ from shared.ids import new_owner_id
 from shared.settings import OutsideSettings, WorkerSettings
 from shared.storage.local import LocalMediaStorage
 from worker.budgets import Budgets
+from worker.engine_start import RETRY_SECONDS, make_engine
 from worker.enhancers.openai_chat import OpenAIChatEnhancer
-from worker.generators.flux_client import FluxClientAdapter
 from worker.generators.unavailable import UnavailableGenerator
 from worker.presence import Presence
 from worker.runner import Runner, RunnerLimits
 from worker.shutdown import Shutdown
+
+if TYPE_CHECKING:
+    from worker.generators.flux_client import FluxClientAdapter
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +49,7 @@ class RemoteWorker:
         self._outside = outside
         self._shutdown = shutdown
         self._owner = new_owner_id()
-        self._space = FluxClientAdapter.from_settings(outside)
+        self._space: FluxClientAdapter | None = None
         self._published: RemoteReport | None = None
         self._database: Database | None = None
         self._presence: Presence | None = None
@@ -58,6 +61,7 @@ class RemoteWorker:
 
         Raises:
           SchemaMismatch: the database belongs to another version.
+          EngineFailed: what speaks to a Space cannot be had; raised after a pause, during which the row says why.
         """
         database = self._database = open_database(self._settings.resolved_database_url)
         check_schema(database)
@@ -65,11 +69,12 @@ class RemoteWorker:
             WorkerRepository(database), self._owner, Lane.REMOTE, self._settings.heartbeat_seconds
         )
         presence.join()
+        space = self._space = make_engine(self._make_space, presence, self._shutdown, RETRY_SECONDS)
         doorbell = self._doorbell = Doorbell(make_ringing_celery(self._settings.resolved_redis_url))
         self._runner = Runner(
             owner=self._owner,
             lane=Lane.REMOTE,
-            generator=self._space or UnavailableGenerator(f"There is no remote generator: {CONFIGURE_SPACE}."),
+            generator=space or UnavailableGenerator(f"There is no remote generator: {CONFIGURE_SPACE}."),
             enhancer=OpenAIChatEnhancer.from_settings(self._outside),
             claims=ClaimRepository(database),
             storage=LocalMediaStorage(self._settings.media_dir),
@@ -100,6 +105,11 @@ class RemoteWorker:
             self._presence.leave()
         if self._database is not None:
             self._database.dispose()
+
+    def _make_space(self) -> FluxClientAdapter | None:
+        from worker.generators.flux_client import FluxClientAdapter  # with gradio_client
+
+        return FluxClientAdapter.from_settings(self._outside)
 
     def _publish(self, presence: Presence) -> None:
         report = RemoteReport(space=self._space_report(), enhancer=self._outside.enhancer_name)

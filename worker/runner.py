@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -35,6 +36,8 @@ from worker.shutdown import Shutdown
 from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
+
+NOTHING_TO_DO: Final = "nothing to do"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Runner:
             return "shutting down"
         job = self._claims.claim(self._lane, self._owner, self._limits.lease, self._generator.resident())
         if job is None:
-            return "nothing to do"
+            return NOTHING_TO_DO
         with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.attempt), ExitStack() as alive:
             log.info("job started", action="start_job", kind=job.kind, model=job.route.current.model)
             run = self._begin(job, alive)

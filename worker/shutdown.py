@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import time
 from multiprocessing.sharedctypes import RawValue
+from typing import Final
+
+_LOOK_SECONDS: Final = 0.1
+"""How often who waits looks: no signal reaches the child."""
 
 
 class Shutdown:
@@ -20,6 +24,13 @@ class Shutdown:
     def is_asked(self) -> bool:
         """Whether new jobs must not be started."""
         return bool(self._asked_at.value)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is asked, or so long; return whether it is."""
+        until = time.monotonic() + seconds
+        while not self.is_asked() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
+        return self.is_asked()
 
     def is_due(self) -> bool:
         """Whether the grace time is over, so that the running job has to go back to the queue."""

@@ -1,8 +1,11 @@
-"""The three doorbell tasks, and the life of the prefork children that answer them, in either lane."""
+"""The three doorbell tasks, and the life of the prefork children that answer them, in either lane.
+
+The parent imports nothing of the GPU stack: bitsandbytes, torchao and diffusers ask for the card when they are
+imported, and a process that used CUDA before a fork leaves its children none (``torch.cuda.is_available``'s docstring).
+"""
 
 from __future__ import annotations
 
-import importlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,6 +22,8 @@ from shared.logging import configure_logging
 from shared.settings import WorkerSettings
 from worker.build import GpuWorker, MakeGenerator
 from worker.child_watch import ChildWatch
+from worker.engine_start import EngineFailed
+from worker.pipelines.wanted import check_settings
 from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
@@ -77,9 +82,11 @@ class LaneProcess(ABC):
             raise SystemExit(f"The worker cannot start: {error}") from error
 
     def _on_child_start(self, **_: Any) -> None:
-        worker = self._make_worker()
         try:
+            worker = self._make_worker()
             worker.start()
+        except EngineFailed as error:  # said, and waited for, in the worker's row
+            raise SystemExit(1) from error
         except Exception as error:  # a child without a worker must not answer doorbells
             log.exception("the worker did not start", action="start_failed")
             time.sleep(_RESTART_PAUSE_SECONDS)
@@ -107,16 +114,6 @@ class LaneProcess(ABC):
         configure_logging(self._settings.log_level, as_json=self._settings.log_json)
 
 
-def preload_gpu_stack(settings: WorkerSettings) -> None:
-    """Check the models that the settings name, and import torch in the parent.
-
-    Imported before the fork, a respawned child is ready seconds earlier. No CUDA call is made here.
-    """
-    selection = importlib.import_module("worker.pipelines.selection")
-    importlib.import_module("worker.generators.flux_local")
-    selection.check_settings(settings)
-
-
 class WorkerProcess(LaneProcess):
     """The GPU's lane: one child, which owns the card."""
 
@@ -125,20 +122,17 @@ class WorkerProcess(LaneProcess):
         settings: WorkerSettings,
         make_generator: MakeGenerator,
         *,
-        preload: Callable[[WorkerSettings], None] = preload_gpu_stack,
         make_worker: MakeGpuWorker = GpuWorker,
     ) -> None:
         super().__init__(settings)
         self._make_generator = make_generator
-        self._preload = preload
         self._make_gpu_worker = make_worker
 
     def _make_worker(self) -> LaneWorker:
         return self._make_gpu_worker(self._settings, self._make_generator, self._shutdown)
 
     def _check_start(self) -> None:
-        """Find what no respawn can mend before there is a child, and import torch once for all children."""
-        self._preload(self._settings)
+        check_settings(self._settings)
         check_database(self._settings)
 
 

@@ -61,6 +61,7 @@ class HealthService:
             storage=storage,
             worker=worker,
             worker_heartbeat_age_seconds=age,
+            loading=self._channel.loading() if broker == "ok" else None,
             remote_worker=remote,
         )
 

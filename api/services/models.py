@@ -32,8 +32,10 @@ class ModelService:
         report = self._report()
         if model is None:
             if report is None:
+                trouble = self._workers.trouble(Lane.GPU)
+                why = "No worker has started yet" if trouble is None else f"The GPU worker does not start ({trouble})"
                 raise Unavailable(
-                    "No worker has started yet, so there is no default model. Name a model, or try again soon.",
+                    f"{why}, so there is no default model. Name a model, or try again soon.",
                     retry_after_seconds=_RETRY_SECONDS,
                 )
             return CATALOG[report.defaults[kind].model], ()

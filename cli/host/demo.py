@@ -46,7 +46,7 @@ def run_demo(settings: HostSettings, output: Path) -> int:
     try:
         with running_stack(settings, flower=True, say=console.print) as (stack, supervisor):
             with console.status("starting the stack ...") as status:
-                if not wait_until_ready(stack, supervisor, status.update):
+                if not wait_until_ready(stack, supervisor, status.update, console.print):
                     return 1
             with FluxImageClient(stack.api_url) as client:
                 results = _run_jobs(client, output, console)

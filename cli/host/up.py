@@ -12,6 +12,7 @@ from http.client import HTTPException
 from typing import IO, Any, Final, cast
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cli.host.data_dir_lock import DataDirInUse, hold_data_dir
@@ -20,6 +21,7 @@ from cli.host.stack import PortInUse, Stack, plan_stack
 from cli.host.supervisor import Supervisor
 from shared.db.migrate import DatabaseUnusable
 from shared.db.prepare import prepare_database
+from shared.db.workers import WorkerState
 from shared.settings import HostSettings, OutsideSettings
 
 EXIT_IN_USE: Final = 3
@@ -32,7 +34,7 @@ def run_up(settings: HostSettings, *, flower: bool) -> int:
     try:
         with running_stack(settings, flower=flower, say=console.print) as (stack, supervisor):
             with console.status("starting ...") as status:
-                ready = wait_until_ready(stack, supervisor, status.update)
+                ready = wait_until_ready(stack, supervisor, status.update, console.print)
             if ready:
                 console.print(_table(settings, stack))
                 supervisor.watch()
@@ -68,14 +70,33 @@ def running_stack(
             supervisor.stop()
 
 
-def wait_until_ready(stack: Stack, supervisor: Supervisor, say: Callable[[str], None]) -> bool:
-    """Return ``True`` once ``GET /health/ready`` answers 200, ``False`` when a signal came first."""
+def wait_until_ready(
+    stack: Stack, supervisor: Supervisor, say: Callable[[str], None], tell: Callable[[str], None]
+) -> bool:
+    """Return ``True`` once ``GET /health/ready`` answers 200, ``False`` when a signal came first.
+
+    ``say`` shows the state of things, again and again; ``tell`` is called once for each trouble of the worker.
+    """
+    told: str | None = None
     while supervisor.tick():
         state = _ready_state(stack.api_url)
         if state.get("ready"):
             return True
-        say(f"starting ... worker: {state.get('worker', 'not yet')}, broker: {state.get('broker', 'not yet')}")
+        worker = str(state.get("worker", "not yet"))
+        if worker.startswith(WorkerState.UNHEALTHY) and worker != told:
+            tell(f"worker is {escape(worker)}")
+            told = worker
+        say(f"starting ... worker: {escape(worker)}{_loading(state)}, broker: {state.get('broker', 'not yet')}")
     return False
+
+
+def _loading(state: dict[str, Any]) -> str:
+    """Return how far the worker is with its first model, such as ``, reads schnell: 12.3 of 33.7 GB, 40 s left``."""
+    if not (loading := state.get("loading")):
+        return ""
+    done, total, left = loading["done_bytes"] / 1e9, loading["total_bytes"] / 1e9, loading["seconds_left"]
+    time_left = "" if left is None else f", {left:.0f} s left"
+    return f", reads {loading['model']}: {done:.1f} of {total:.1f} GB{time_left}"
 
 
 def _ready_state(api_url: str) -> dict[str, Any]:

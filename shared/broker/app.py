@@ -14,6 +14,9 @@ from shared.domain.job import Lane
 LONGEST_JOB_SECONDS: Final = 3600
 """Hard limit of one task: a backstop above the largest permitted job, enforced by killing the child."""
 
+_NEVER_SECONDS: Final = 365 * 86_400.0
+"""When a child that still starts counts as hung. It loads models, from any disk; a limit kills it again and again."""
+
 _TRANSPORT_OPTIONS: Final = {
     "visibility_timeout": 86_400,  # shorter than a job, and kombu hands the running job out again
     "socket_timeout": 5.0,  # the default waits for ever on a frozen broker
@@ -47,7 +50,7 @@ def make_celery(url: str) -> Celery:
         worker_pool="prefork",
         worker_concurrency=1,
         worker_prefetch_multiplier=1,
-        worker_proc_alive_timeout=600.0,  # a respawned child loads models; at the default 4 s it loops for ever
+        worker_proc_alive_timeout=_NEVER_SECONDS,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,

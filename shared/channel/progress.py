@@ -1,4 +1,7 @@
-"""A running job's progress, and the hint that somebody wants it to stop: one round trip per step."""
+"""A running job's progress, and the hint that somebody wants it to stop: one round trip per step.
+
+Beside it, how far the GPU worker is with loading a model.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import structlog
 
 from shared.broker.urls import redis_url
 from shared.domain.job import Progress
+from shared.domain.report import LoadingReport
 from shared.domain.status import Phase
 
 log = structlog.get_logger(__name__)
@@ -18,7 +22,12 @@ log = structlog.get_logger(__name__)
 CHANGES: Final = "flux:changes"
 """Channel that carries the id of each job that moved, so that nobody who waits for it has to ask again and again."""
 
+LOADING_KEY: Final = "flux:loading"
+"""Holds a ``LoadingReport`` as JSON while the GPU worker reads a model's weights."""
+
 TTL_SECONDS: Final = 3600
+_LOADING_TTL_SECONDS: Final = 10
+"""A worker that reads reports twice a second; one that died says nothing any more."""
 _TIMEOUT_SECONDS: Final = 1.0
 
 
@@ -84,6 +93,25 @@ class ProgressChannel:
                 pipe.execute()
         except redis.RedisError as error:
             log.debug("progress not cleared", action="progress_failed", error=str(error))
+
+    def report_loading(self, report: LoadingReport) -> None:
+        """Publish how far a model's weights are read; forgotten once they are."""
+        try:
+            if report.done_bytes < report.total_bytes:
+                self._redis.set(LOADING_KEY, report.model_dump_json(), ex=_LOADING_TTL_SECONDS)
+            else:
+                self._redis.delete(LOADING_KEY)
+        except redis.RedisError as error:
+            log.debug("loading not sent", action="progress_failed", error=str(error))
+
+    def loading(self) -> LoadingReport | None:
+        """Return which model is being read, and how far that is; ``None`` when none is, or Redis is away."""
+        try:
+            value = self._redis.get(LOADING_KEY)
+        except redis.RedisError as error:
+            log.debug("loading not read", action="progress_failed", error=str(error))
+            return None
+        return None if value is None else LoadingReport.model_validate_json(value)
 
     def ping(self) -> bool:
         """Return whether Redis answers within a second."""

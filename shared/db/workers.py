@@ -22,11 +22,13 @@ class WorkerState(StrEnum):
     """What a worker process is doing."""
 
     STARTING = "starting"
+    """Loads the engine and its first model."""
     WARMING = "warming"
+    """Ready; while no job waits, it loads more of the default models."""
     IDLE = "idle"
     BUSY = "busy"
     UNHEALTHY = "unhealthy"
-    """Alive, but claims nothing until its self-test passes."""
+    """Alive, but claims nothing until its engine starts and its self-test passes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,15 @@ class WorkerRepository:
         self._database = database
         self._clock = clock
 
-    def register(self, owner: str, lane: Lane, hostname: str, pid: int) -> None:
+    def register(
+        self,
+        owner: str,
+        lane: Lane,
+        hostname: str,
+        pid: int,
+        state: WorkerState = WorkerState.STARTING,
+        trouble: str | None = None,
+    ) -> None:
         """Add this worker and forget those of the same lane that are silent for a day."""
         now = self._clock()
         with self._database.write(durable=False) as connection:
@@ -65,7 +75,8 @@ class WorkerRepository:
                     lane=lane,
                     hostname=hostname,
                     pid=pid,
-                    state=WorkerState.STARTING,
+                    state=state,
+                    trouble=trouble,
                     started_at=now,
                     heartbeat_at=now,
                     report={},
@@ -98,6 +109,13 @@ class WorkerRepository:
             .limit(1)
         )
         return self._find(query)
+
+    def trouble(self, lane: Lane) -> str | None:
+        """Return why the lane's worker claims nothing, if it has said so just now; ``None`` when all is well."""
+        worker = self.latest(lane)
+        if worker is None or worker.state is not WorkerState.UNHEALTHY:
+            return None
+        return worker.trouble if self._clock() - worker.heartbeat_at < HEARTBEAT_LIMIT else None
 
     def get(self, owner: str) -> Worker | None:
         """Return the worker with this id."""

@@ -124,6 +124,18 @@ class WorkerReport(BaseModel):
         return next((precision.default for precision in known if precision), Precision.EXACT)
 
 
+class LoadingReport(BaseModel):
+    """How much of a model's weights has been read from the disk."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    done_bytes: int
+    total_bytes: int
+    seconds_left: float | None
+    """At the rate so far; ``None`` while there is none."""
+
+
 class SpaceReport(BaseModel):
     """Whether the configured Space would take a job now."""
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from shared.domain.report import LoadingReport
+
 
 class HealthRead(BaseModel):
     """The process answers."""
@@ -23,6 +25,8 @@ class ReadyRead(BaseModel):
     storage: str
     worker: str
     worker_heartbeat_age_seconds: float | None
+    loading: LoadingReport | None = None
+    """The model whose weights the GPU worker reads from the disk right now."""
     remote_worker: str
 
 

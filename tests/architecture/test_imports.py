@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "diffusers", "transformers", "gradio_client")
+HEAVY = ("torch", "torchao", "bitsandbytes", "accelerate", "diffusers", "transformers", "gradio_client")
 
 
 def loaded_after(statement: str, names: tuple[str, ...]) -> list[str]:
@@ -23,6 +23,9 @@ def loaded_after(statement: str, names: tuple[str, ...]) -> list[str]:
         "import cli.host.up, cli.host.demo, cli.host.pull, cli.host.plan",
         "import shared.db.migrate, shared.broker.app, shared.channel.progress",
         "import worker.runner, worker.tasks, worker.demo.vocabulary",
+        "import worker.app",
+        "import worker.remote_app",
+        "import worker.probe, worker.pipelines.weight_reader",
     ],
 )
 def test_the_gpu_stack_stays_in_the_generators(statement):

@@ -80,4 +80,4 @@ class StubGenerator(ImageGeneratorInterface):
 
 
 app = make_celery(settings.resolved_redis_url)
-WorkerProcess(settings, lambda: (StubGenerator(), demo_report()), preload=lambda _settings: None).install(app)
+WorkerProcess(settings, lambda: (StubGenerator(), demo_report())).install(app)

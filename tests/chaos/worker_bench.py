@@ -30,8 +30,9 @@ PATIENCE_SECONDS = 120
 class WorkerBench:
     """Use as a context manager; ``start`` and ``stop`` the worker as often as a test wants."""
 
-    def __init__(self, data_dir, **env):
+    def __init__(self, data_dir, root="tests.chaos.stub_worker", **env):
         self.data_dir = data_dir
+        self._root = root
         self._sockets = tempfile.TemporaryDirectory(prefix="flux-")  # a short path, as sockets need
         socket = Path(self._sockets.name) / "valkey.sock"
         self._broker = ValkeyServer(port=0, unix_socket_path=socket, data_dir=Path(self._sockets.name) / "data")
@@ -67,15 +68,34 @@ class WorkerBench:
 
     def start(self):
         """Start the worker unless it runs, and wait until it is idle."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        command = [sys.executable, "-m", "celery", "-A", "tests.chaos.stub_worker", "worker", "-Q", "gpu"]
+        if self._process is None or self._process.poll() is not None:
+            self.launch()
+            self.wait_until_idle()
+
+    def launch(self):
+        """Start the worker's parent process."""
+        command = [sys.executable, "-m", "celery", "-A", self._root, "worker", "-Q", "gpu"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--without-gossip", "--without-mingle"],
                 env={**os.environ, **self._env}, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+
+    def wait_until_idle(self):
         self._wait(self._is_idle, "the worker is idle")
+
+    @property
+    def parent_pid(self):
+        return self._process.pid
+
+    def ready(self):
+        """The answer of ``GET /health/ready``, ready or not."""
+        return self._api.get("/health/ready").json()
+
+    def wait_until_ready_says(self, words):
+        """Wait for these words about the worker, and return them all."""
+        self._wait(lambda: words in self.ready()["worker"], lambda: f"{words!r} in {self.ready()}")
+        return self.ready()["worker"]
 
     def stop(self, *signals):
         """Send these signals to the worker's parent process and return its exit code."""
@@ -94,7 +114,11 @@ class WorkerBench:
 
     def child(self):
         """The process that owns the GPU."""
-        return psutil.Process(self.workers.latest(Lane.GPU).pid)
+        return psutil.Process(self.child_pid())
+
+    def child_pid(self):
+        """The id of the process that gave the last sign of life, whether it still lives or not."""
+        return self.workers.latest(Lane.GPU).pid
 
     def state(self):
         return self.workers.latest(Lane.GPU).state

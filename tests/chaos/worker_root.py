@@ -128,7 +128,6 @@ app = make_celery(settings.resolved_redis_url)
 WorkerProcess(
     settings,
     make_generator,
-    preload=lambda _settings: None,
     make_worker=partial(
         GpuWorker, clock=jumping_clock(settings.data_dir), make_claims=make_claims, make_storage=make_storage
     ),

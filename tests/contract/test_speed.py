@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_dispatch import AttentionBackendName
 
 from shared.catalog import CATALOG
 from shared.domain.acceleration import Acceleration
@@ -15,12 +16,11 @@ from tests.contract.small_card import OPTIONS
 from tests.contract.test_step_cache import Context
 from worker.build import make_local_generator
 from worker.generators.flux_local import FluxLocalGenerator
-from worker.generators.unavailable import UnavailableGenerator
 from worker.pipelines.attention import choose_attention
 from worker.pipelines.device import DeviceUnavailable, pick_device
 from worker.pipelines.resident import make_store, pipeline_store
-from worker.pipelines.selection import check_settings
 from worker.pipelines.speed import choose_compile, keep_compiled_code
+from worker.pipelines.wanted import ATTENTION_BACKENDS, check_settings
 
 CPU = pick_device("cpu")
 
@@ -149,13 +149,15 @@ class TestAttention:
     def test_one_that_does_not_work_here_is_refused_at_start_in_words(self, tmp_path, name, monkeypatch):
         with pytest.raises(DeviceUnavailable, match=f"FLUX_ATTENTION={name} does not work on this device: ."):
             make_store(settings(tmp_path, attention=name))
-        # And jobs and the page hear the same
+        # And the worker's composition root passes it on
         monkeypatch.setenv("FLUX_ATTENTION", name)
         monkeypatch.setenv("FLUX_DEVICE", "cpu")
         pipeline_store.cache_clear()
-        generator, report = make_local_generator()
-        assert isinstance(generator, UnavailableGenerator)
-        assert f"FLUX_ATTENTION={name}" in report.models[0].reason
+        with pytest.raises(DeviceUnavailable, match=f"FLUX_ATTENTION={name}"):
+            make_local_generator()
+
+    def test_the_names_that_are_known_without_torch_are_those_of_diffusers(self):
+        assert set(ATTENTION_BACKENDS) == {n.value for n in AttentionBackendName if not n.value.endswith("_hub")}
 
     def test_one_that_works_is_used_and_named_in_the_result(self, tmp_path):
         # Given the backend that computes by the book, which works everywhere

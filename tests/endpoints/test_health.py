@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.channel.progress import ProgressChannel
 from shared.db.workers import WorkerState
 from shared.domain.job import Lane
+from shared.domain.report import LoadingReport
 from shared.schemas.server import ReadyRead
 from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
@@ -62,6 +64,37 @@ def test_a_worker_that_fails_its_self_test_is_not_ready_and_says_why(server: Ser
     # then
     status, parts = ready(server)
     assert (status, parts.worker) == (503, "unhealthy: storage: no space left on device")
+
+
+def test_a_model_that_is_being_read_is_shown_in_bytes(server: Server):
+    # given
+    half = LoadingReport(model="schnell", done_bytes=12_300_000_000, total_bytes=33_700_000_000, seconds_left=40.5)
+    channel = ProgressChannel(server.settings.resolved_redis_url)
+    channel.report_loading(half)
+
+    # then
+    assert ready(server)[1].loading == half
+
+    # and when it is read, nothing is left of that
+    channel.report_loading(half.model_copy(update={"done_bytes": half.total_bytes}))
+    channel.close()
+    assert ready(server)[1].loading is None
+
+
+def test_an_engine_that_never_started_is_why_there_is_no_default_model(start_server: ServerFactory):
+    # given a first worker that has not got its card
+    server = start_server(worker=False)
+    trouble = "RuntimeError: Cannot re-initialize CUDA"
+    server.worker.workers.register("wrk_1", Lane.GPU, "host", 1, WorkerState.UNHEALTHY, trouble)
+
+    # when
+    refused = server.client.post("/api/generate", json={"prompt": "a small red circle"})
+    accepted = server.client.post("/api/generate", json={"prompt": "a small red circle", "model": "demo"})
+
+    # then
+    assert refused.status_code == 503
+    assert trouble in refused.json()["error"]["message"]
+    assert (accepted.status_code, accepted.json()["status"]) == (202, "queued")
 
 
 def test_without_any_worker_ever_it_is_not_ready(start_server: ServerFactory):

@@ -1,14 +1,17 @@
 import pytest
 from typer.testing import CliRunner
 
-from cli.host.checks import broker, data, outside
+from cli.host.checks import broker, data, outside, worker
 from cli.host.checks.finding import Level
 from cli.host.checks.machine import judge_torch
 from cli.main import app
 from shared.db.jobs import JobRepository
+from shared.db.workers import WorkerRepository, WorkerState
+from shared.domain.job import Lane
 from shared.settings import HubSettings
 from tests.broker import serving_broker
 from tests.builders import new_job
+from tests.factories import demo_report
 from tests.language_model import serving_language_model
 from tests.stack import free_port
 
@@ -41,6 +44,52 @@ class TestTorch:
 
     def test_a_missing_torch_is(self):
         assert [finding.level for finding in judge_torch(None, has_driver=False)] == [Level.PROBLEM]
+
+
+class TestWorker:
+    def test_what_a_child_sees_is_told(self):
+        answer = {"device": "RTX 5090, 31.8 GiB", "defaults": {"generate": "schnell (here)"}, "wanted": "auto"}
+        findings = list(worker.judge_child(answer))
+        assert {finding.level for finding in findings} == {Level.OK}
+        assert "RTX 5090" in findings[0].text
+
+    def test_a_child_that_gets_no_card_is_a_problem_in_its_own_words(self):
+        answer = {"error": "RuntimeError: Cannot re-initialize CUDA in forked subprocess.", "wanted": "auto"}
+        findings = list(worker.judge_child(answer))
+        assert [finding.level for finding in findings] == [Level.PROBLEM]
+        assert "Cannot re-initialize CUDA" in findings[0].text
+
+    @pytest.fixture
+    def settings(self, tmp_path, database):
+        return HubSettings(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path / 'flux.db'}")
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """How often a child was asked; each sees no card."""
+        asked = []
+        monkeypatch.setattr(worker, "_ask_child", lambda _: asked.append(1) or {"error": "no card"})
+        return asked
+
+    def test_a_worker_that_works_speaks_for_itself_and_no_other_process_takes_room_on_its_card(
+        self, settings, database, asked
+    ):
+        workers = WorkerRepository(database)
+        workers.register("wrk_1", Lane.GPU, "host", 1, WorkerState.IDLE)
+        workers.publish("wrk_1", demo_report().model_dump(mode="json"))
+        findings = list(worker.check(settings))
+        assert [finding.level for finding in findings] == [Level.OK]
+        assert demo_report().device in findings[0].text
+        assert asked == []
+
+    def test_a_worker_in_trouble_says_why_and_a_child_is_asked(self, settings, database, asked):
+        WorkerRepository(database).register("wrk_1", Lane.GPU, "host", 1, WorkerState.UNHEALTHY, "ImportError: libcuda")
+        findings = list(worker.check(settings))
+        assert [finding.level for finding in findings] == [Level.PROBLEM, Level.PROBLEM]
+        assert "ImportError: libcuda" in findings[0].text
+        assert "no card" in findings[1].text
+
+    def test_without_a_worker_that_runs_a_child_is_asked(self, settings, asked):
+        assert [finding.level for finding in worker.check(settings)] == [Level.NOTE, Level.PROBLEM]
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +147,7 @@ def test_the_command_ends_with_the_verdict(tmp_path):
     healthy = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path)])
     assert healthy.exit_code == 0, healthy.output
     assert "0 problems" in healthy.output
+    assert "a child of the worker runs on " in healthy.output
     (tmp_path / "flux-image.db").write_bytes(b"this is no database, but it is long enough to look like one" * 100)
     broken = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path)])
     assert broken.exit_code == 1

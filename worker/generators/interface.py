@@ -13,6 +13,7 @@ from shared.domain.job import NextJob
 from shared.domain.precision import Precision
 from shared.domain.prompt_config import PromptConfig
 from shared.domain.status import Phase
+from worker.pipelines.weight_reader import Listener
 
 
 class GenerationOptions(TypedDict, total=False):
@@ -190,4 +191,10 @@ class ImageGeneratorInterface(ABC):
         """Hear whom to ask what the next job probably is: whoever can gets ready for it beside the current one.
 
         A hint, called before ``generate``; nothing has to come of it, and who cannot get ready does not ask.
+        """
+
+    def tell_loading(self, listener: Listener) -> None:  # noqa: B027  # whoever loads nothing has nothing to tell
+        """Tell ``listener`` how far weights are read, from now on; what it raises ends the loading.
+
+        A hint, too: called before anything is loaded.
         """

@@ -13,12 +13,14 @@ from worker.generators.flux_local import FluxLocalGenerator
 from worker.generators.interface import Foresight, GenerationContext, GenerationOptions, ImageGeneratorInterface
 from worker.generators.ip_adapter_local import IPAdapterLocalAdapter
 from worker.pipelines.store import PipelineStore
+from worker.pipelines.weight_reader import Listener
 
 
 class LocalGenerator(ImageGeneratorInterface):
     """FLUX by words alone, and whatever follows a reference picture or is Stable Diffusion, from one store."""
 
     def __init__(self, store: PipelineStore) -> None:
+        self._store = store
         self._flux = FluxLocalGenerator(store)
         self._consistent = IPAdapterLocalAdapter(store)
 
@@ -30,6 +32,10 @@ class LocalGenerator(ImageGeneratorInterface):
         """Remember whom to ask what to get ready for; see ``ImageGeneratorInterface.expect``."""
         self._flux.expect(foresight)
         self._consistent.expect(foresight)
+
+    def tell_loading(self, listener: Listener) -> None:
+        """Tell how far weights are read; see ``ImageGeneratorInterface.tell_loading``."""
+        self._store.reader.listener = listener
 
     def resident(self) -> frozenset[str]:
         """Return the keys of what is loaded; see ``ImageGeneratorInterface.resident``."""

@@ -8,10 +8,10 @@ from typing import Final
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend, dispatch_attention_fn
 
-from shared.domain.errors import RequestError
 from shared.domain.report import ChoiceReport
 from worker.pipelines.device import Device, DeviceUnavailable
 from worker.pipelines.trial import problem_of, seconds_of
+from worker.pipelines.wanted import check_attention_name
 
 NATIVE: Final = AttentionBackendName.NATIVE.value
 _FLASH_3: Final = AttentionBackendName._FLASH_3.value
@@ -22,24 +22,6 @@ _SMALL: Final = (1, 128, 2, 128)
 """Batch, tokens, heads, and FLUX's size of a head."""
 _LARGE: Final = (1, 4608, 24, 128)
 """The same for FLUX.1, a picture of 1024 x 1024 pixels and a prompt of 512 tokens."""
-
-
-def check_attention_name(wanted: str) -> None:
-    """Return if a value of ``FLUX_ATTENTION`` can be one anywhere.
-
-    Raises:
-      RequestError: diffusers knows no such backend, or it would download its code.
-    """
-    known = [name.value for name in AttentionBackendName if not _downloads(name.value)]
-    if wanted == "auto" or wanted in known:
-        return
-    if _downloads(wanted) and wanted in [name.value for name in AttentionBackendName]:
-        problem = "downloads code when it is used, which this server never does"
-    else:
-        problem = "is not a backend that diffusers knows"
-    raise RequestError(
-        f"FLUX_ATTENTION={wanted}: it {problem}. Use auto or one of: {', '.join(known)}.", field="FLUX_ATTENTION"
-    )
 
 
 def choose_attention(wanted: str, device: Device, seconds: Callable[[str], float] | None = None) -> ChoiceReport:
@@ -86,10 +68,6 @@ def _fastest(device: Device, seconds: Callable[[str], float]) -> ChoiceReport:
         best = NATIVE
     rule = f"another than native has to be {_CLEARLY - 1:.0%} faster, so that each start chooses the same"
     return ChoiceReport(value=best, reason=f"tried at start on {_LARGE[1]} tokens: {', '.join(said)}; {rule}")
-
-
-def _downloads(name: str) -> bool:
-    return name.endswith("_hub")
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import torch
 from shared.planner import PCIE_4_BYTES_PER_SECOND
 from worker.pipelines.cuda_memory import CudaMemory
 from worker.pipelines.device_memory import DeviceMemory, HostMemory
+from worker.pipelines.driver import has_nvidia_driver
 
 _FIRST_WITH_FP8: Final = (8, 9)
 """CUDA compute capability."""
@@ -60,7 +61,7 @@ def pick_device(wanted: str) -> Device:
     bfloat16 on CUDA; float32 on a CPU, where bfloat16 is slow.
 
     Raises:
-      DeviceUnavailable: ``cuda`` is demanded and torch sees no card.
+      DeviceUnavailable: torch sees no card, though ``cuda`` is demanded, or a CUDA build has a driver to work with.
     """
     if wanted != "cpu" and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
@@ -74,6 +75,11 @@ def pick_device(wanted: str) -> Device:
     if wanted == "cuda":
         raise DeviceUnavailable(
             "FLUX_DEVICE=cuda, but torch sees no CUDA device. Check `nvidia-smi` and the CUDA build of torch."
+        )
+    if wanted == "auto" and torch.version.cuda is not None and has_nvidia_driver():
+        raise DeviceUnavailable(
+            "There is an NVIDIA driver, but torch sees no CUDA device. Check `nvidia-smi`; FLUX_DEVICE=cpu runs "
+            "without the card."
         )
     return Device(
         torch.device("cpu"), torch.float32, f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}", None

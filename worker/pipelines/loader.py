@@ -23,6 +23,7 @@ from worker.pipelines.digests import component_digest, quantized_digest
 from worker.pipelines.lossy_layout import fuse_qkv
 from worker.pipelines.quantization import quantize
 from worker.pipelines.weight_formats import WeightFormat, formats_for
+from worker.pipelines.weight_reader import WeightReader, weight_files
 from worker.pipelines.weights import Weights
 
 log = structlog.get_logger(__name__)
@@ -106,6 +107,7 @@ class Loader:
     def __init__(self, weights: Weights, device: Device) -> None:
         self._weights = weights
         self._device = device
+        self.reader = WeightReader()
         self._components: dict[tuple[str, str], Any] = {}
 
     def load(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> LoadedPipeline:
@@ -144,6 +146,7 @@ class Loader:
     ) -> tuple[dict[str, str], dict[str, Any]]:
         """Return the components that FLUX models have in common; those of other families belong to one model."""
         if spec.family is not ModelFamily.FLUX:
+            self._read_ahead(spec, folder, {})
             return {name: spec.model for name in _SHARED_CLASSES if (folder / name).is_dir()}, {}
         digests = {name: component_digest(self._source(spec, folder, name)) for name in _SHARED_CLASSES}
         digests |= {
@@ -151,10 +154,20 @@ class Loader:
             for name, weight_format in formats.items()
             if name in digests
         }
+        self._read_ahead(spec, folder, digests)
         return digests, {name: self._component(name, digests[name], spec, folder) for name in _SHARED_CLASSES}
 
+    def _read_ahead(self, spec: PipelineSpec, folder: Path, shared: Mapping[str, str]) -> None:
+        """Read what is about to be loaded: the shared parts that no other model brought, then the model's own."""
+        parts = [self._source(spec, folder, name) for name, digest in shared.items() if not self._has(name, digest)]
+        parts += (part for part in sorted(folder.iterdir()) if part.name not in {*shared, *spec.unused_components})
+        self.reader.read(spec.model, [file for part in parts for file in weight_files(part, spec.variant)])
+
+    def _has(self, name: str, digest: str) -> bool:
+        return (name, digest) in self._components
+
     def _component(self, name: str, digest: str, spec: PipelineSpec, folder: Path) -> Any:
-        if (name, digest) not in self._components:
+        if not self._has(name, digest):
             if any(known == name for known, _ in self._components):
                 log.info("not shared: other weights", action="load_component", model=spec.model, component=name)
             self._components[name, digest] = self._read(_SHARED_CLASSES[name], self._source(spec, folder, name))

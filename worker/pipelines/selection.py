@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from shared.catalog import CATALOG, DEFAULT_DEMO_MODELS, DEFAULT_REAL_MODELS, find_model
-from shared.domain.errors import CapabilityError
 from shared.domain.params import JobKind
-from shared.domain.report import DefaultModel, ModelReport, SpeedReport, WorkerReport
+from shared.domain.report import DefaultModel, SpeedReport, WorkerReport
 from shared.settings import WorkerSettings
-from worker.pipelines.attention import check_attention_name
 from worker.pipelines.device import Device
 from worker.pipelines.planning import default_plan, precision_report
+from worker.pipelines.wanted import chosen_default, wanted_models
 from worker.pipelines.weights import Weights
 
 
@@ -37,56 +36,12 @@ def worker_report(
     )
 
 
-def nothing_runs(settings: WorkerSettings, reason: str) -> WorkerReport:
-    """Return the report of a worker that can run no model, for one reason."""
-    return WorkerReport(
-        device=reason,
-        has_cuda=False,
-        models=tuple(ModelReport(model=model, available=False, reason=reason) for model in CATALOG),
-        defaults={
-            kind: _chosen(kind, variable, model)
-            if model
-            else DefaultModel(model=DEFAULT_REAL_MODELS[kind], reason=reason)
-            for kind, (variable, model) in _wanted(settings).items()
-        },
-    )
-
-
-def check_settings(settings: WorkerSettings) -> None:
-    """Return if every ``FLUX_..._MODEL`` setting names a model of its kind, and ``FLUX_ATTENTION`` a backend.
-
-    Raises:
-      UnknownModel, CapabilityError, RequestError: one does not.
-    """
-    check_attention_name(settings.attention)
-    for kind, (variable, model) in _wanted(settings).items():
-        if model:
-            _chosen(kind, variable, model)
-
-
 def default_models(settings: WorkerSettings, device: Device, weights: Weights) -> dict[JobKind, DefaultModel]:
     """Return the default per kind: the setting, else FLUX if it can run here, else the demo model."""
     return {
-        kind: _chosen(kind, variable, model) if model else _automatic(kind, device, weights)
-        for kind, (variable, model) in _wanted(settings).items()
+        kind: chosen_default(kind, variable, model) if model else _automatic(kind, device, weights)
+        for kind, (variable, model) in wanted_models(settings).items()
     }
-
-
-def _wanted(settings: WorkerSettings) -> dict[JobKind, tuple[str, str | None]]:
-    return {
-        JobKind.GENERATE: ("FLUX_MODEL", settings.model),
-        JobKind.EDIT: ("FLUX_EDIT_MODEL", settings.edit_model),
-        JobKind.FILL: ("FLUX_FILL_MODEL", settings.fill_model),
-    }
-
-
-def _chosen(kind: JobKind, variable: str, model: str) -> DefaultModel:
-    spec = find_model(model)
-    if spec.kind is not kind:
-        raise CapabilityError(
-            f"{variable}={model}: this model does {spec.kind} jobs, not {kind}.", field=variable, kind=spec.kind.value
-        )
-    return DefaultModel(model=spec.model, reason=f"{variable} is set")
 
 
 def _automatic(kind: JobKind, device: Device, weights: Weights) -> DefaultModel:

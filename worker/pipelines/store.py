@@ -57,7 +57,9 @@ class PipelineStore:
     ) -> None:
         self._cpu_offload = cpu_offload
         self._budget: Budget = machine_budget(device, link_gb_per_second, host_bytes)
-        self._loaded = LoadedModels(loader or Loader(weights, device), self._budget, self._forget)
+        loader = loader or Loader(weights, device)
+        self.reader = loader.reader
+        self._loaded = LoadedModels(loader, self._budget, self._forget)
         self._offloaded: ResidencyKey | None = None
         self._latent_rgb = LatentRgbMaps(SHIPPED_LATENT_RGB, latent_rgb_folder)
         self.residency = Residency(device_memory(device, self._budget.pinnable_bytes), self._budget.usable_bytes)

@@ -3,6 +3,9 @@
 Each keeps a weight as two plain tensors, the packed values and their scales, so that whoever moves weights moves
 these and knows nothing of formats. Quantizing and multiplying are torchao's and bitsandbytes'; their tensor
 subclasses live for one call only. ``allow_in_graph`` lets ``torch.compile`` trace through that, without a graph break.
+
+Both libraries are imported at a format's first use: each asks for the card when it is imported, which takes seconds,
+and exact weights need neither.
 """
 
 from __future__ import annotations
@@ -13,13 +16,8 @@ from types import MappingProxyType
 from typing import Final
 
 import torch
-from bitsandbytes import matmul_4bit
-from bitsandbytes.functional import QuantState, quantize_4bit
 from torch import Tensor
 from torch.nn.functional import linear
-from torchao.float8.inference import Float8MMConfig
-from torchao.quantization import Float8Tensor, Int8Tensor, PerRow
-from torchao.quantization.quantize_.workflows.float8.float8_tensor import QuantizeTensorToFloat8Kwargs
 
 from shared.domain.acceleration import FP8, WEIGHTS_4_BIT, WEIGHTS_8_BIT, Acceleration
 from shared.domain.precision import Precision
@@ -27,10 +25,6 @@ from shared.domain.precision import Precision
 _NF4_BLOCK: Final = 64
 _FP8_MULTIPLE: Final = 16
 """Sides of a matrix that the cards' fp8 products accept (``torch._scaled_mm``)."""
-
-_BY_ROW: Final = PerRow()
-_FP8_ACTIVATIONS: Final = QuantizeTensorToFloat8Kwargs(granularity=_BY_ROW)
-_FP8_PRODUCT: Final = Float8MMConfig(use_fast_accum=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +42,49 @@ class WeightFormat:
 
 
 def _pack_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    packed = Int8Tensor.from_hp(weight, granularity=_BY_ROW)
+    from torchao.quantization import Int8Tensor, PerRow
+
+    packed = Int8Tensor.from_hp(weight, granularity=PerRow())
     return packed.qdata, packed.scale
 
 
 @torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def _multiply_int8(inputs: Tensor, packed: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
+    from torchao.quantization import Int8Tensor
+
     return linear(inputs, Int8Tensor(packed, scales, [1, packed.shape[1]], inputs.dtype), bias)
 
 
 def _pack_fp8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    packed = Float8Tensor.from_hp(weight, granularity=_BY_ROW)
+    from torchao.quantization import Float8Tensor, PerRow
+
+    packed = Float8Tensor.from_hp(weight, granularity=PerRow())
     return packed.qdata, packed.scale
 
 
 @torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def _multiply_fp8(inputs: Tensor, packed: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
-    block = [1, packed.shape[1]]
-    weight = Float8Tensor(packed, scales, block, _FP8_PRODUCT, _FP8_ACTIVATIONS, dtype=inputs.dtype)
+    from torchao.float8.inference import Float8MMConfig
+    from torchao.quantization import Float8Tensor, PerRow
+    from torchao.quantization.quantize_.workflows.float8.float8_tensor import QuantizeTensorToFloat8Kwargs
+
+    activations, product = QuantizeTensorToFloat8Kwargs(granularity=PerRow()), Float8MMConfig(use_fast_accum=True)
+    weight = Float8Tensor(packed, scales, [1, packed.shape[1]], product, activations, dtype=inputs.dtype)
     return linear(inputs, weight, bias)
 
 
 def _pack_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    from bitsandbytes.functional import quantize_4bit
+
     packed, state = quantize_4bit(weight, blocksize=_NF4_BLOCK, quant_type="nf4")
     return packed, state.absmax
 
 
 @torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def _multiply_nf4(inputs: Tensor, packed: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
+    from bitsandbytes import matmul_4bit
+    from bitsandbytes.functional import QuantState
+
     columns = inputs.shape[-1]
     shape = torch.Size((2 * packed.numel() // columns, columns))
     state = QuantState(scales, shape=shape, dtype=inputs.dtype, blocksize=_NF4_BLOCK, quant_type="nf4")
