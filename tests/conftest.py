@@ -8,6 +8,14 @@ from shared.db.migrate import migrate
 
 # Whatever a developer's own server is told must not steer the tests, and none needs a way out of this machine.
 STEERING = ("FLUX_", "REDIS_URL", "FORCE_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+DEAD_PROXIES = {
+    "http_proxy": "http://127.0.0.1:9",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "all_proxy": "socks5://127.0.0.1:9",
+    "ALL_PROXY": "nonsense://127.0.0.1:9",
+}
 for name in [name for name in os.environ if name.upper().startswith(STEERING)]:
     del os.environ[name]
 
@@ -20,6 +28,13 @@ hypothesis.settings.register_profile(
     "search", hypothesis.settings.get_profile("suite"), derandomize=False, max_examples=2000
 )
 hypothesis.settings.load_profile("suite")
+
+
+@pytest.fixture
+def dead_proxies(monkeypatch):
+    """An environment that sends everything through proxies which do not exist."""
+    for name, value in DEAD_PROXIES.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

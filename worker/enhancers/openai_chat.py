@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import httpx2
 
+from shared.domain.addresses import is_own_url
 from shared.domain.params import MAX_PROMPT_CHARACTERS, JobKind
 from shared.domain.route import Enhancement
 from shared.settings import EnhancerSettings
@@ -69,7 +70,7 @@ class OpenAIChatEnhancer(EnhancerInterface):
                 return call.result()
         except TimeoutError:
             raise NotEnhanced(f"{self._url} gave no answer within {self._timeout_seconds:g} s") from None
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, ImportError, ValueError) as error:  # the last two: proxy settings that make no sense
             raise NotEnhanced(f"{self._url} cannot be asked: {error or type(error).__name__}") from error
         finally:
             call.cancel()
@@ -78,7 +79,9 @@ class OpenAIChatEnhancer(EnhancerInterface):
     async def _post(self, request: dict[str, Any]) -> bytes:
         body = bytearray()
         async with (
-            httpx2.AsyncClient(timeout=self._timeout_seconds, headers=self._headers) as client,
+            httpx2.AsyncClient(
+                timeout=self._timeout_seconds, headers=self._headers, trust_env=not is_own_url(self._url)
+            ) as client,
             client.stream("POST", f"{self._url}/chat/completions", json=request) as answer,
         ):
             async for chunk in answer.aiter_bytes():
