@@ -5,17 +5,10 @@ import pytest
 
 from shared.db.engine import open_database
 from shared.db.migrate import migrate
+from tests.surroundings import DEAD_PROXIES
 
 # Whatever a developer's own server is told must not steer the tests, and none needs a way out of this machine.
 STEERING = ("FLUX_", "REDIS_URL", "FORCE_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-DEAD_PROXIES = {
-    "http_proxy": "http://127.0.0.1:9",
-    "HTTP_PROXY": "http://127.0.0.1:9",
-    "https_proxy": "http://127.0.0.1:9",
-    "HTTPS_PROXY": "http://127.0.0.1:9",
-    "all_proxy": "socks5://127.0.0.1:9",
-    "ALL_PROXY": "nonsense://127.0.0.1:9",
-}
 for name in [name for name in os.environ if name.upper().startswith(STEERING)]:
     del os.environ[name]
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
+_HOST: Final = re.compile(r"[^\s/@\[\]?#]+")
 _OWN_NAMES: Final = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, by name or by address, is this machine talking to itself (RFC 6761, RFC 1122, RFC 4291)."""
+    """Return whether a host, by name or by address, is this machine talking to itself (RFC 6761, 1122, 4291)."""
     address = _address(host)
     if address is not None:
         return address.is_loopback
@@ -35,6 +37,20 @@ def is_own_url(url: str) -> bool:
     except ValueError:
         return False
     return host is not None and (is_loopback(host) or is_wildcard(host))
+
+
+def clean_host(text: str) -> str:
+    """Return a host to listen on; an IPv6 address may stand in brackets, as in a URL.
+
+    Raises:
+      ValueError: it is more than a host, such as a URL or a host with a port.
+    """
+    host = text.strip()
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if (":" in host and _address(host) is None) or not _HOST.fullmatch(host):
+        raise ValueError(f"{text!r} is no address and no name of a host; write 127.0.0.1, 0.0.0.0, ::1, :: or a name")
+    return host
 
 
 def url_host(host: str) -> str:

@@ -48,7 +48,7 @@ def test_a_language_model_on_this_machine_is_asked_without_a_proxy(language_mode
 
 @pytest.mark.usefixtures("dead_proxies")
 def test_proxy_settings_that_make_no_sense_are_a_reason_in_words():
-    with pytest.raises(NotEnhanced, match="cannot be asked: .*(proxy|SOCKS)"):
+    with pytest.raises(NotEnhanced, match=r"cannot be asked: .*(proxy|SOCKS)"):
         enhance("https://example.org/v1")
 
 

@@ -107,6 +107,11 @@ class TestProxies:
         findings = list(outside.check(HubSettings(_env_file=None, data_dir=tmp_path)))
         assert findings[-1].level is Level.OK, findings[-1].text
 
+    def test_the_doctor_shows_no_password_of_a_language_model_that_refuses(self, server, monkeypatch, tmp_path):
+        monkeypatch.setenv("FLUX_ENHANCER_URL", f"{server.replace('//', '//user:geheim@')}/bad")
+        problem = list(outside.check(HubSettings(_env_file=None, data_dir=tmp_path)))[-1]
+        assert (problem.level, "503" in problem.text, "geheim" in problem.text) == (Level.PROBLEM, True, False)
+
     @pytest.mark.parametrize(("path", "code", "said"), [("/health", 0, "answers 200"), ("/bad", 1, "answers 503")])
     def test_a_containers_health_check_asks_directly(self, server, path, code, said):
         check = [sys.executable, "-m", "api.healthcheck", f"{server}{path}"]
