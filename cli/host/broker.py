@@ -147,5 +147,13 @@ def _answers(client: redis.Redis) -> bool:
         return False
 
 
+def main() -> None:
+    """Serve what the arguments say; whatever is in the way goes to the log in words."""
+    try:
+        sys.exit(run_broker(Path(sys.argv[1]), Path(sys.argv[2])))
+    except OSError as error:
+        sys.exit(f"the broker cannot be started: {error}")
+
+
 if __name__ == "__main__":
-    sys.exit(run_broker(Path(sys.argv[1]), Path(sys.argv[2])))
+    main()
