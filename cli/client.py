@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import httpx2
 
 from cli.retrying import Retrying, RetryPolicy
+from shared.domain.addresses import is_own_url
 from shared.domain.status import TERMINAL_STATUSES, JobStatus
 from shared.schemas.jobs import ImageRead, JobPageRead, JobRead
 from shared.schemas.models import ModelsRead
@@ -55,12 +56,15 @@ class JobNotSucceeded(Exception):
 
 
 class FluxImageClient:
-    """Speaks to one server. Parameters are the API's own, see ``GET /api/models`` for their limits."""
+    """Speaks to one server. Parameters are the API's own, see ``GET /api/models`` for their limits.
+
+    A server on this machine is asked directly; for any other one the proxy settings of the environment hold.
+    """
 
     def __init__(
         self, base_url: str = DEFAULT_URL, *, timeout_seconds: float = 60.0, retries: RetryPolicy = _RETRIES
     ) -> None:
-        self._http = httpx2.Client(base_url=base_url, timeout=timeout_seconds)
+        self._http = httpx2.Client(base_url=base_url, timeout=timeout_seconds, trust_env=not is_own_url(base_url))
         self._retrying = Retrying(retries)
 
     def generate(

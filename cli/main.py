@@ -7,24 +7,40 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cli.boundary import GuardedGroup
+from shared.paths import user_path
+
 if TYPE_CHECKING:
     from shared.settings import HostSettings
 
 app = typer.Typer(
     name="flux-image",
+    cls=GuardedGroup,
     help="FLUX image server for one strong GPU: text to image, Kontext editing and Fill.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
+
+def _user_path(path: Path | None) -> Path | None:
+    try:
+        return None if path is None else user_path(path)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 PrecisionChoice = Literal["auto", "exact", "balanced", "compact"]
-DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept [env: FLUX_DATA_DIR].")]
+DataDir = Annotated[
+    Path | None, typer.Option(callback=_user_path, help="Where everything is kept [env: FLUX_DATA_DIR].")
+]
 
 
 @app.command()
 def up(
-    host: Annotated[str | None, typer.Option(help="Address the API listens on [env: FLUX_HOST].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the API; 0: any free one [env: FLUX_PORT].")] = None,
+    host: Annotated[str | None, typer.Option(help="Address or name the API listens on [env: FLUX_HOST].")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the API; 0: any free one [env: FLUX_PORT].")
+    ] = None,
     data_dir: DataDir = None,
     flower: Annotated[bool, typer.Option("--flower/--no-flower", help="Start the Flower dashboard.")] = True,
 ) -> None:
@@ -36,13 +52,13 @@ def up(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("demo-output"),
+    output: Annotated[Path, typer.Option(callback=_user_path, help="Where the pictures go.")] = Path("demo-output"),
     data_dir: DataDir = None,
 ) -> None:
     """Start the stack, make one picture of each kind through the real queue, stop the stack."""
     from cli.host.demo import run_demo
 
-    raise typer.Exit(run_demo(_host_settings(data_dir=data_dir, port=0, flower_port=0), output))
+    raise typer.Exit(run_demo(_host_settings(data_dir=data_dir, host="127.0.0.1", port=0, flower_port=0), output))
 
 
 @app.command()
@@ -101,7 +117,7 @@ def doctor(
 
 @app.command()
 def backup(
-    target: Annotated[Path, typer.Argument(help="A new folder.")],
+    target: Annotated[Path, typer.Argument(callback=_user_path, help="A new folder.")],
     data_dir: DataDir = None,
 ) -> None:
     """Copy the database and every picture into a folder, while the server runs, and audit the copy."""
@@ -112,7 +128,7 @@ def backup(
 
 @app.command()
 def restore(
-    source: Annotated[Path, typer.Argument(help="A folder that `backup` made.")],
+    source: Annotated[Path, typer.Argument(callback=_user_path, help="A folder that `backup` made.")],
     data_dir: DataDir = None,
 ) -> None:
     """Bring a backup into an empty data directory; the server must not run on it."""

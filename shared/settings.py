@@ -1,6 +1,7 @@
 """Every setting, read once per process from the environment (and ``.env``), frozen, with its unit in its name.
 
-One class per owner. The README's table is checked against these classes by a test.
+One class per owner. The README's table is checked against these classes by a test. Paths are read by
+``shared.paths.user_path``; secrets are stripped, checked and never shown (``shared.secrets``).
 """
 
 from __future__ import annotations
@@ -15,16 +16,26 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.broker.urls import SCHEMES
 from shared.catalog import find_model
+from shared.domain.addresses import clean_host
 from shared.domain.errors import UnknownModel
 from shared.domain.model import PipelineSpec
 from shared.domain.precision import PrecisionSetting
 from shared.domain.space import check_space
+from shared.origins import clean_origin
+from shared.paths import absolute_sqlite_url, socket_url, sqlite_url, user_path
+from shared.secrets import SecretToken, SecretUrl, public_url
 
-_LONGEST_SOCKET_PATH: Final = 100
-"""Linux takes 107 bytes; Redis clients add none, but leave room."""
+_LONGEST_SOCKET_PATH: Final = 107
+"""In bytes: ``sun_path`` has 108, the last one is zero (unix(7))."""
+
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9_./+-]+")
+"""What torch's compiler passes to g++ unharmed: it writes paths into command lines as they are."""
 
 _HTTP_URL: Final = re.compile(r"https?://[^/\s]+\S*")
+
+_ENV_FILE: Final = os.environ.get("FLUX_ENV_FILE") or ".env"
 
 
 def default_data_dir() -> Path:
@@ -32,13 +43,23 @@ def default_data_dir() -> Path:
     return Path.home() / ".local" / "share" / "flux-image"
 
 
+def env_file() -> Path:
+    """Return the file of settings; `flux-image up` names it to its parts, which have another working directory."""
+    return user_path(_ENV_FILE)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+
+
 class CoreSettings(BaseSettings):
     """What every process needs: where the truth is and how to ring."""
 
     model_config = SettingsConfigDict(
         env_prefix="FLUX_",
-        env_file=".env",
+        env_file=_ENV_FILE,
         env_ignore_empty=True,
+        hide_input_in_errors=True,
         frozen=True,
         extra="ignore",
         populate_by_name=True,
@@ -47,8 +68,8 @@ class CoreSettings(BaseSettings):
     data_dir: Path = Field(
         default_factory=default_data_dir, description="directory of the database, pictures, logs and locks"
     )
-    database_url: str | None = Field(default=None, description="SQLAlchemy URL; unset: SQLite in the data directory")
-    redis_url: str | None = Field(
+    database_url: SecretUrl = Field(default=None, description="SQLAlchemy URL; unset: SQLite in the data directory")
+    redis_url: SecretUrl = Field(
         default=None,
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
         description="broker; unset: `flux-image up` starts an embedded Valkey",
@@ -58,6 +79,24 @@ class CoreSettings(BaseSettings):
     )
     log_json: bool = Field(default=False, description="one JSON object per log line, for machines")
 
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, path: Path) -> Path:
+        return user_path(path)
+
+    @field_validator("database_url")
+    @classmethod
+    def _expand_database(cls, url: SecretStr | None) -> SecretStr | None:
+        return SecretStr(absolute_sqlite_url(url.get_secret_value())) if url else None
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_broker(cls, url: SecretStr | None) -> SecretStr | None:
+        scheme = url.get_secret_value().partition("://")[0] if url else ""
+        if url is not None and scheme not in SCHEMES:
+            raise ValueError(f"{scheme}:// is no broker this server can use; it takes {', '.join(SCHEMES)}")
+        return url
+
     @property
     def media_dir(self) -> Path:
         """Directory of all pictures."""
@@ -65,8 +104,14 @@ class CoreSettings(BaseSettings):
 
     @property
     def compiled_code_dir(self) -> Path:
-        """Directory of what torch's compiler made; may be deleted at any time."""
-        return self.data_dir / "cache" / "inductor"
+        """Directory of what torch's compiler made; may be deleted at any time.
+
+        It is elsewhere when the data directory's path has blanks or other letters that the compiler cannot cope with.
+        """
+        wanted, elsewhere = self.data_dir / "cache" / "inductor", f"flux-image-{os.getuid()}-{_digest(self.data_dir)}"
+        home = Path("~").expanduser() / ".cache" / elsewhere
+        places = (wanted, home, Path(tempfile.gettempdir()) / elsewhere)
+        return next((path for path in places if _PLAIN_PATH.fullmatch(str(path))), Path("/tmp") / elsewhere)
 
     @property
     def run_dir(self) -> Path:
@@ -80,22 +125,23 @@ class CoreSettings(BaseSettings):
 
     @property
     def embedded_broker_socket(self) -> Path:
-        """Unix socket of the embedded broker; in the temp directory when the data directory's path is too long."""
-        wanted = self.run_dir.absolute() / "valkey.sock"
-        if len(str(wanted)) <= _LONGEST_SOCKET_PATH:
-            return wanted
-        digest = hashlib.sha256(str(wanted).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"flux-image-{os.getuid()}-{digest}" / "valkey.sock"
+        """Unix socket of the embedded broker; in a temp directory when the data directory's path is too long."""
+        wanted = self.run_dir / "valkey.sock"
+        short = Path(f"flux-image-{os.getuid()}-{_digest(wanted)}") / "valkey.sock"
+        places = (wanted, Path(tempfile.gettempdir()) / short)
+        return next((path for path in places if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH), Path("/tmp") / short)
 
     @property
     def resolved_database_url(self) -> str:
         """The database URL in force."""
-        return self.database_url or f"sqlite:///{self.data_dir / 'flux-image.db'}"
+        given = self.database_url
+        return given.get_secret_value() if given else sqlite_url(self.data_dir / "flux-image.db")
 
     @property
     def resolved_redis_url(self) -> str:
         """The broker URL in force: the one given, else the embedded broker's socket."""
-        return self.redis_url or f"unix://{self.embedded_broker_socket}"
+        given = self.redis_url
+        return given.get_secret_value() if given else socket_url(self.embedded_broker_socket)
 
 
 class ApiSettings(CoreSettings):
@@ -124,6 +170,11 @@ class ApiSettings(CoreSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(clean_origin, origins))
 
 
 class WorkerSettings(CoreSettings):
@@ -200,7 +251,7 @@ class RemoteSettings(CoreSettings):
     remote_space: str | None = Field(
         default=None, description="Space for remote jobs: `owner/name`, or the URL of any Gradio app; unset: none"
     )
-    remote_token: SecretStr | None = Field(
+    remote_token: SecretToken = Field(
         default=None, description="Hugging Face token for a private Space or more quota; sent to the Space"
     )
     remote_model: str | None = Field(
@@ -217,7 +268,7 @@ class RemoteSettings(CoreSettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.remote_space is not None:
-            check_space(self.remote_space, with_token=self.remote_token is not None)
+            self._check_space(self.remote_space)
             self._find_spec(self.remote_space)
         return self
 
@@ -225,6 +276,12 @@ class RemoteSettings(CoreSettings):
     def remote_spec(self) -> PipelineSpec | None:
         """The model that the Space runs; ``None`` when there is no Space."""
         return self._find_spec(self.remote_space) if self.remote_space is not None else None
+
+    def _check_space(self, space: str) -> None:
+        try:
+            check_space(space, with_token=self.remote_token is not None)
+        except ValueError as error:
+            raise ValueError(f"FLUX_REMOTE_SPACE: {error}") from error
 
     def _find_spec(self, space: str) -> PipelineSpec:
         try:
@@ -243,7 +300,7 @@ class EnhancerSettings(CoreSettings):
     enhancer_model: str = Field(
         default="mistral-nemo:12b-instruct-2407-q4_K_M", description="name of the language model on that server"
     )
-    enhancer_key: SecretStr | None = Field(default=None, description="API key of that server, if it wants one")
+    enhancer_key: SecretToken = Field(default=None, description="API key of that server, if it wants one")
     enhancer_timeout_seconds: float = Field(
         default=60.0, gt=0, description="longest time for one prompt; after that the original is used"
     )
@@ -252,7 +309,7 @@ class EnhancerSettings(CoreSettings):
     @classmethod
     def _check_url(cls, url: str | None) -> str | None:
         if url is not None and not _HTTP_URL.fullmatch(url):
-            raise ValueError(f"{url!r} is no http:// or https:// URL")
+            raise ValueError(f"{public_url(url)!r} is no http:// or https:// URL")
         return url.rstrip("/") if url else None
 
 
@@ -280,7 +337,7 @@ class OutsideSettings(RemoteSettings, EnhancerSettings):
 class HubSettings(CoreSettings):
     """Access to gated weights; only `flux-image pull` uses it, the worker never downloads."""
 
-    hf_token: SecretStr | None = Field(
+    hf_token: SecretToken = Field(
         default=None,
         validation_alias=AliasChoices("HF_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HUGGING_FACE_HUB_TOKEN", "hf_token"),
         description="Hugging Face token for gated weights",
@@ -290,6 +347,14 @@ class HubSettings(CoreSettings):
 class HostSettings(CoreSettings):
     """`flux-image up`: the whole stack on one machine."""
 
-    host: str = Field(default="127.0.0.1", description="address the API listens on")
+    host: str = Field(
+        default="127.0.0.1",
+        description="address or name the API listens on; `0.0.0.0`: every IPv4 address, `::`: every address",
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="port of the API; 0: any free one")
     flower_port: int = Field(default=5555, ge=0, le=65535, description="port of Flower on loopback; 0: any free one")
+
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, host: str) -> str:
+        return clean_host(host)

@@ -5,6 +5,7 @@ import pytest
 
 from shared.db.engine import open_database
 from shared.db.migrate import migrate
+from tests.surroundings import DEAD_PROXIES
 
 # Whatever a developer's own server is told must not steer the tests, and none needs a way out of this machine.
 STEERING = ("FLUX_", "REDIS_URL", "FORCE_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -20,6 +21,13 @@ hypothesis.settings.register_profile(
     "search", hypothesis.settings.get_profile("suite"), derandomize=False, max_examples=2000
 )
 hypothesis.settings.load_profile("suite")
+
+
+@pytest.fixture
+def dead_proxies(monkeypatch):
+    """An environment that sends everything through proxies which do not exist."""
+    for name, value in DEAD_PROXIES.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -36,8 +36,11 @@ def free_port() -> int:
 class RunningStack:
     """One `flux-image up`; use as a context manager."""
 
-    def __init__(self, data_dir: Path, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *options: str, env: dict[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
         self.data_dir = data_dir
+        self._cwd = cwd
         self.url = f"http://127.0.0.1:{free_port()}"
         self._options = options
         self._env = env or {}
@@ -61,11 +64,13 @@ class RunningStack:
         self._log.close()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "cli", "up", "--port", self.url.rsplit(":", 1)[1]]
+        # -P: as the installed command does, which imports nothing from the working directory.
+        command = [sys.executable, "-P", "-m", "cli", "up", "--port", self.url.rsplit(":", 1)[1]]
         self._log = (self.data_dir.parent / f"{self.data_dir.name}-up.log").open("w+")
         self.process = subprocess.Popen(
             [*command, "--data-dir", str(self.data_dir), *self._options],
             env={**os.environ, "FLUX_FLOWER_PORT": "0", **self._env},
+            cwd=self._cwd,
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from cli.client import FluxImageClient, FluxImageError, JobNotSucceeded
 from cli.host.data_dir_lock import DataDirInUse
 from cli.host.migrate import EXIT_DATABASE
 from cli.host.stack import PortInUse
+from cli.host.terminal import plain
 from cli.host.up import EXIT_IN_USE, running_stack, wait_until_ready
 from shared.db.migrate import DatabaseUnusable
 from shared.image_grid import image_grid
@@ -43,15 +45,20 @@ class Result:
 def run_demo(settings: HostSettings, output: Path) -> int:
     """Show every kind of job once; return the exit code: 0 when all pictures were made."""
     console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(plain(line), soft_wrap=True)
+
+    output.mkdir(parents=True, exist_ok=True)  # before the work, so that nothing is made in vain
     try:
-        with running_stack(settings, flower=True, say=console.print) as (stack, supervisor):
+        with running_stack(settings, flower=True, say=say) as (stack, supervisor):
             with console.status("starting the stack ...") as status:
-                if not wait_until_ready(stack, supervisor, status.update, console.print):
+                if not wait_until_ready(stack, supervisor, lambda line: status.update(plain(line)), say):
                     return 1
             with FluxImageClient(stack.api_url) as client:
                 results = _run_jobs(client, output, console)
-            _report(results, output, console)
-            console.print("stopping the stack ...")
+            _report(results, output, say)
+            say("stopping the stack ...")
     except (DataDirInUse, PortInUse) as error:
         print(error, file=sys.stderr)
         return EXIT_IN_USE
@@ -59,7 +66,7 @@ def run_demo(settings: HostSettings, output: Path) -> int:
         print(error, file=sys.stderr)
         return EXIT_DATABASE
     except (FluxImageError, JobNotSucceeded) as error:
-        console.print(f"[red]The demo failed:[/] {error} (logs: {settings.data_dir / 'logs'})")
+        say(f"The demo failed: {error} (logs: {settings.data_dir / 'logs'})")
         return 1
     return 0
 
@@ -90,16 +97,15 @@ def _open(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def _report(results: dict[str, Result], output: Path, console: Console) -> None:
+def _report(results: dict[str, Result], output: Path, say: Callable[[str], None]) -> None:
     for kind, result in results.items():
         timings = result.job.timings
-        console.print(
+        say(
             f"{kind:<9} {result.path}  {result.job.model}, waited {timings.queue_wait_seconds or 0:.2f} s, "
-            f"loaded {timings.load_seconds or 0:.2f} s, ran {timings.run_seconds or 0:.2f} s",
-            soft_wrap=True,
+            f"loaded {timings.load_seconds or 0:.2f} s, ran {timings.run_seconds or 0:.2f} s"
         )
         for warning in result.job.warnings:
-            console.print(f"          note: {warning}", soft_wrap=True)
+            say(f"          note: {warning}")
     strip = output / "strip.png"
     before, mask = _open(_IMAGE), _open(_MASK)
     image_grid(
@@ -108,4 +114,4 @@ def _report(results: dict[str, Result], output: Path, console: Console) -> None:
         cols=6,
         captions=[_PROMPTS["generate"], "before", _PROMPTS["edit"], "before", "mask", _PROMPTS["fill"]],
     ).save(strip)
-    console.print(f"strip     {strip}", soft_wrap=True)
+    say(f"strip     {strip}")

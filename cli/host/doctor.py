@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from cli.host.checks import broker, data, hub, machine, outside, worker
 from cli.host.checks.finding import Finding, Level
+from cli.host.terminal import visible
 from shared.settings import HubSettings
 
 _MARKS: Final = {
@@ -47,6 +48,8 @@ def run_doctor(settings: HubSettings, *, with_audit: bool) -> int:
         console.print(f"[bold]{group.title}[/]")
         for finding in group.run(settings):
             problems += finding.level is Level.PROBLEM
-            console.print(f"  {_MARKS[finding.level]}  {escape(finding.text)}", soft_wrap=True, highlight=False)
+            console.print(
+                f"  {_MARKS[finding.level]}  {escape(visible(finding.text))}", soft_wrap=True, highlight=False
+            )
     console.print(f"{problems} problem{'' if problems == 1 else 's'}", highlight=False)
     return 1 if problems else 0

@@ -32,6 +32,8 @@ class Part:
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
+    cwd: Path
+    """A folder of the server's own: what lies in the caller's folder must not be imported or read as settings."""
     log_path: Path
     stop_seconds: float = 10.0
     """How long it may take to end after SIGTERM."""
@@ -52,6 +54,7 @@ class Part:
             self._process = subprocess.Popen(
                 self.argv,
                 env=dict(self.env),
+                cwd=self.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

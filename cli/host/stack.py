@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from dataclasses import dataclass
 from typing import Final
 
+from cli.host.environment import part_environment
 from cli.host.part import Part
 from shared.broker.names import QUEUES
+from shared.domain.addresses import is_wildcard, url_host
 from shared.domain.job import Lane
+from shared.listening import CannotListen, bind_sockets
+from shared.secrets import public_url
 from shared.settings import HostSettings, WorkerSettings
 
 _ROTATE_BYTES: Final = 16 * 2**20
@@ -38,7 +41,7 @@ def plan_stack(settings: HostSettings, *, flower: bool, remote: bool = False) ->
     Raises:
       PortInUse: the API's or Flower's port is taken.
     """
-    port = free_port(settings.host, settings.port, "--port")
+    port = free_port(settings.host, settings.port, "--host and --port (FLUX_HOST, FLUX_PORT)")
     flower_port = free_port("127.0.0.1", settings.flower_port, "FLUX_FLOWER_PORT") if flower else None
     parts = [_api(settings, port), _worker(settings)]
     if remote:
@@ -47,41 +50,46 @@ def plan_stack(settings: HostSettings, *, flower: bool, remote: bool = False) ->
         parts.insert(0, _broker(settings))
     if flower_port is not None:
         parts.append(_flower(settings, flower_port))
-    reachable = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     return Stack(
         parts=tuple(parts),
-        api_url=f"http://{reachable}:{port}",
+        api_url=f"http://{url_host(_reachable(settings.host))}:{port}",
         flower_url=f"http://127.0.0.1:{flower_port}" if flower_port is not None else None,
-        broker=settings.redis_url or f"embedded Valkey ({settings.embedded_broker_socket})",
+        broker=public_url(settings.resolved_redis_url)
+        if settings.redis_url
+        else f"embedded Valkey ({settings.embedded_broker_socket})",
     )
 
 
 def free_port(host: str, port: int, option: str) -> int:
-    """Return ``port`` if nothing listens on it, or any free one for 0.
+    """Return ``port`` if it can be listened on at every address of ``host``, or any free one for 0.
 
     Raises:
-      PortInUse: it is taken.
+      PortInUse: it cannot; the message says why and names the option.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise PortInUse(
-                f"Cannot listen on {host}:{port} ({error.strerror}). Choose another with {option}."
-            ) from None
-        return int(probe.getsockname()[1])
+    try:
+        sockets = bind_sockets(host, port)
+    except CannotListen as error:
+        raise PortInUse(f"{error} Choose another with {option}.") from None
+    bound = int(sockets[0].getsockname()[1])
+    for probe in sockets:
+        probe.close()
+    return bound
+
+
+def _reachable(host: str) -> str:
+    """Return the host by which this machine reaches a server that listens on ``host``."""
+    if not is_wildcard(host):
+        return host
+    return "::1" if ":" in host else "127.0.0.1"
 
 
 def _broker(settings: HostSettings) -> Part:
-    data = settings.data_dir.absolute() / "valkey"
+    data = settings.data_dir / "valkey"
     return _part(settings, "broker", "-m", "cli.host.broker", str(settings.embedded_broker_socket), str(data))
 
 
 def _api(settings: HostSettings, port: int) -> Part:
-    listen = ("--host", settings.host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "5")
-    return _part(settings, "api", "-m", "uvicorn", "--factory", "api.main:create_app", *listen)
+    return _part(settings, "api", "-m", "api.serve", settings.host, str(port))
 
 
 def _worker(settings: HostSettings) -> Part:
@@ -101,15 +109,12 @@ def _celery_worker(settings: HostSettings, name: str, app: str, lane: Lane) -> P
 
 def _flower(settings: HostSettings, port: int) -> Part:
     safe = ("--address=127.0.0.1", f"--port={port}", "--read_only", "--purge_offline_workers=300", "--max_tasks=5000")
-    kept = ("--persistent=True", f"--db={settings.data_dir.absolute() / 'flower.db'}", "--state_save_interval=60000")
+    kept = ("--persistent=True", f"--db={settings.data_dir / 'flower.db'}", "--state_save_interval=60000")
     return _part(settings, "flower", "-m", "celery", "-A", "api.flower", "flower", *safe, *kept)
 
 
 def _part(settings: HostSettings, name: str, *arguments: str) -> Part:
-    env = dict(os.environ)
-    env["FLUX_DATA_DIR"] = str(settings.data_dir.absolute())
-    env["REDIS_URL"] = settings.resolved_redis_url
-    log_path = settings.data_dir.absolute() / "logs" / f"{name}.log"
+    log_path = settings.data_dir / "logs" / f"{name}.log"
     if log_path.exists() and log_path.stat().st_size > _ROTATE_BYTES:
         log_path.replace(log_path.with_suffix(".log.1"))
-    return Part(name, (sys.executable, *arguments), env, log_path)
+    return Part(name, (sys.executable, *arguments), part_environment(settings, os.environ), settings.run_dir, log_path)

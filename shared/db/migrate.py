@@ -76,6 +76,7 @@ def schema_drift(database: Database) -> list[object]:
 
 def _config(connection: Connection | None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    folder = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", folder.replace("%", "%%"))  # the values of its files are templates
     config.attributes["connection"] = connection
     return config

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
+
+from shared.domain.addresses import is_loopback
 
 _SPACE_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -30,13 +31,6 @@ def check_space(space: str, *, with_token: bool = False) -> str:
         raise ValueError(f"{space!r} names no host")
     if parts.username is not None:
         raise ValueError("the Space's URL holds a user name or a password; neither is sent")
-    if with_token and parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if with_token and parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError(f"a token would travel unencrypted to {parts.hostname}; use https")
     return space
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -34,7 +34,7 @@ def victims(stack: RunningStack) -> dict[str, list[psutil.Process]]:
         if "worker.app" in words:
             is_child = parent is not None and parent.pid != stack.process.pid
             found.setdefault("worker child" if is_child else "worker parent", []).append(process)
-        elif "api.main" in words:
+        elif "api.serve" in words:
             found.setdefault("api", []).append(process)
         elif "valkey-server" in words:
             found.setdefault("broker", []).append(process)

@@ -41,6 +41,17 @@ def test_a_prompt_comes_back_richer_and_says_by_whom(language_model):
     assert language_model.keys[-1] == f"Bearer {KEY}"
 
 
+@pytest.mark.usefixtures("dead_proxies")
+def test_a_language_model_on_this_machine_is_asked_without_a_proxy(language_model):
+    assert enhance(language_model.url).by == "nemo"
+
+
+@pytest.mark.usefixtures("dead_proxies")
+def test_proxy_settings_that_make_no_sense_are_a_reason_in_words():
+    with pytest.raises(NotEnhanced, match=r"cannot be asked: .*(proxy|SOCKS)"):
+        enhance("https://example.org/v1")
+
+
 def test_an_instruction_is_made_precise_and_not_embellished(language_model):
     enhance(language_model.url, kind=JobKind.EDIT)
     assert "Keep the meaning" in language_model.requests[-1]["messages"][0]["content"]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from cli.host import broker as embedded
 from tests.stack import wait_for
 
 BUSY_SCRIPT = """
@@ -78,3 +80,14 @@ def test_a_broker_that_is_told_to_stop_keeps_what_it_has(folder, broker, client)
         # Then the message is there
         assert client.get("job") == b"waits"
         again.terminate()
+
+
+def test_a_frozen_broker_of_an_earlier_run_is_not_joined_by_a_second_one(folder, monkeypatch):
+    # Given somebody who listens on the socket and never answers
+    monkeypatch.setattr(embedded, "_ORPHAN_SECONDS", 0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(folder / "valkey.sock"))
+        silent.listen()
+        # When a broker is to start there, then it does not
+        with pytest.raises(TimeoutError, match="does not end; kill it"):
+            embedded.stop_orphan(folder / "valkey.sock")

@@ -70,7 +70,7 @@ def test_jobs_survive_the_death_of_every_part(data_dir):
         # Then it is run again by a new child, as attempt 2
         wait_for(lambda: client.job(running.id).attempt == 2, "the job is claimed again", seconds=60)
         # When the API and the broker are killed too
-        for process in [stack.part(name)[0] for name in ("cli.host.broker", "valkey-server", "api.main")]:
+        for process in [stack.part(name)[0] for name in ("cli.host.broker", "valkey-server", "api.serve")]:
             process.kill()
         # Then both jobs are done in the end, and their pictures are there
         stack.wait_until_ready()

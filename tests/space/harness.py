@@ -64,7 +64,7 @@ class SpaceServer:
             self._process.send_signal(signal.SIGCONT)
 
     def log(self):
-        return httpx2.get(f"{self.url}/log", timeout=30).json()
+        return httpx2.get(f"{self.url}/log", timeout=30, trust_env=False).json()
 
     def calls(self):
         return self.log()["calls"]
@@ -74,7 +74,7 @@ class SpaceServer:
         wait_for(lambda: self.log()["cancels"], "a cancel has come", 60)
 
     def advance(self, count=1):
-        httpx2.post(f"{self.url}/advance", params={"count": count}, timeout=30).raise_for_status()
+        httpx2.post(f"{self.url}/advance", params={"count": count}, timeout=30, trust_env=False).raise_for_status()
 
     @contextmanager
     def mood(self, mood):
@@ -86,7 +86,7 @@ class SpaceServer:
             self._feel("")
 
     def _feel(self, mood):
-        httpx2.post(f"{self.url}/mood", params={"mood": mood}, timeout=30).raise_for_status()
+        httpx2.post(f"{self.url}/mood", params={"mood": mood}, timeout=30, trust_env=False).raise_for_status()
 
     def reset(self):
-        httpx2.post(f"{self.url}/reset", timeout=30).raise_for_status()
+        httpx2.post(f"{self.url}/reset", timeout=30, trust_env=False).raise_for_status()

@@ -12,6 +12,7 @@ from shared.broker.urls import celery_url, redis_url
         ("valkeys://h:1", "rediss://h:1", "rediss://h:1"),
         ("unix:///run/v.sock", "unix:///run/v.sock", "redis+socket:///run/v.sock"),
         ("unix:///run/v.sock?db=3", "unix:///run/v.sock?db=3", "redis+socket:///run/v.sock?virtual_host=3"),
+        ("unix:///db=1/v%3F.sock?db=3", "unix:///db=1/v%3F.sock?db=3", "redis+socket:///db=1/v%3F.sock?virtual_host=3"),
         ("redis+socket:///v?virtual_host=3", "unix:///v?db=3", "redis+socket:///v?virtual_host=3"),
     ],
 )

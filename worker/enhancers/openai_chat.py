@@ -13,8 +13,10 @@ from typing import Any, Final
 
 import httpx2
 
+from shared.domain.addresses import is_own_url
 from shared.domain.params import MAX_PROMPT_CHARACTERS, JobKind
 from shared.domain.route import Enhancement
+from shared.secrets import public_url
 from shared.settings import EnhancerSettings
 from worker.enhancers.instructions import instruction
 from worker.enhancers.interface import EnhancerInterface, NotEnhanced
@@ -30,6 +32,7 @@ class OpenAIChatEnhancer(EnhancerInterface):
 
     def __init__(self, url: str, model: str, key: str | None, timeout_seconds: float) -> None:
         self._url = url
+        self._shown = public_url(url)
         self._model = model
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout_seconds = timeout_seconds
@@ -68,9 +71,9 @@ class OpenAIChatEnhancer(EnhancerInterface):
                     raise_if_cancelled()
                 return call.result()
         except TimeoutError:
-            raise NotEnhanced(f"{self._url} gave no answer within {self._timeout_seconds:g} s") from None
-        except httpx2.HTTPError as error:
-            raise NotEnhanced(f"{self._url} cannot be asked: {error or type(error).__name__}") from error
+            raise NotEnhanced(f"{self._shown} gave no answer within {self._timeout_seconds:g} s") from None
+        except (httpx2.HTTPError, ImportError, ValueError) as error:  # the last two: proxy settings that make no sense
+            raise NotEnhanced(f"{self._shown} cannot be asked: {error or type(error).__name__}") from error
         finally:
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
@@ -78,7 +81,9 @@ class OpenAIChatEnhancer(EnhancerInterface):
     async def _post(self, request: dict[str, Any]) -> bytes:
         body = bytearray()
         async with (
-            httpx2.AsyncClient(timeout=self._timeout_seconds, headers=self._headers) as client,
+            httpx2.AsyncClient(
+                timeout=self._timeout_seconds, headers=self._headers, trust_env=not is_own_url(self._url)
+            ) as client,
             client.stream("POST", f"{self._url}/chat/completions", json=request) as answer,
         ):
             async for chunk in answer.aiter_bytes():
@@ -87,7 +92,7 @@ class OpenAIChatEnhancer(EnhancerInterface):
                     raise NotEnhanced(f"the answer is larger than {_MOST_BYTES} bytes")
         if answer.is_error:
             detail = body[:200].decode(errors="replace")
-            raise NotEnhanced(f"{self._url} answered with {answer.status_code}: {detail}")
+            raise NotEnhanced(f"{self._shown} answered with {answer.status_code}: {detail}")
         return bytes(body)
 
 

@@ -72,7 +72,7 @@ def _driver() -> str | None:
 
 def _ask_torch() -> dict[str, Any] | None:
     try:
-        command = [sys.executable, "-c", _ASK_TORCH]
+        command = [sys.executable, "-P", "-c", _ASK_TORCH]  # -P: a torch.py of the caller's folder is none
         answer = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True)
         return dict(json.loads(answer.stdout.splitlines()[-1]))
     except (subprocess.SubprocessError, OSError, ValueError, IndexError):

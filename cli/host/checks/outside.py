@@ -8,6 +8,8 @@ from typing import Final
 import httpx2
 
 from cli.host.checks.finding import Finding, note, ok, problem
+from shared.domain.addresses import is_own_url
+from shared.secrets import public_url
 from shared.settings import CoreSettings, EnhancerSettings, OutsideSettings
 
 _TIMEOUT_SECONDS: Final = 3.0
@@ -33,14 +35,16 @@ def check(settings: CoreSettings) -> Iterator[Finding]:
 def _ask(settings: EnhancerSettings, url: str) -> Finding:
     key = settings.enhancer_key.get_secret_value() if settings.enhancer_key else None
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    shown = public_url(url)
     try:
-        answer = httpx2.get(f"{url}/models", headers=headers, timeout=_TIMEOUT_SECONDS)
+        answer = httpx2.get(f"{url}/models", headers=headers, timeout=_TIMEOUT_SECONDS, trust_env=not is_own_url(url))
         answer.raise_for_status()
         names = [item["id"] for item in answer.json()["data"]]
-    except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
-        return problem(f"the language model at {url} does not answer: {error}; enhanced jobs go on without it")
+    except (httpx2.HTTPError, ImportError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).replace(url, shown)
+        return problem(f"the language model at {shown} does not answer: {reason}; enhanced jobs go on without it")
     if settings.enhancer_model not in names:
         return problem(
-            f"{url} has no model {settings.enhancer_model}; FLUX_ENHANCER_MODEL is one of {', '.join(names)}"
+            f"{shown} has no model {settings.enhancer_model}; FLUX_ENHANCER_MODEL is one of {', '.join(names)}"
         )
-    return ok(f"{settings.enhancer_model} at {url}")
+    return ok(f"{settings.enhancer_model} at {shown}")

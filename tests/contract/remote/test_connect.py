@@ -43,6 +43,15 @@ class TestById:
         assert failure.value.retry_after_seconds >= 30
         assert not generator.availability().available
 
+    @pytest.mark.usefixtures("dead_proxies")
+    def test_a_space_on_this_machine_is_called_without_a_proxy(self, spaces):
+        # Given a Space by its URL, and proxies that do not exist
+        generator = FluxImageGenerator(f"{spaces.url}/schnell")
+        # When it makes a picture, then every request reached it
+        image = generator.generate_image("a fox", width=256, height=256, seed=1, context=RecordingContext())
+        generator.close()
+        assert image.size == (256, 256)
+
     def test_a_sleeping_space_is_woken(self, by_id, spaces):
         with pytest.raises(RemoteUnavailable):
             by_id("sleeping").connect()

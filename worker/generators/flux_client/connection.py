@@ -16,6 +16,7 @@ import httpx
 from gradio_client import Client
 from gradio_client.client import Job
 
+from shared.domain.addresses import is_own_url
 from shared.domain.errors import RemoteFailed, RemoteRefused, ServiceError
 from shared.domain.space import is_url
 from worker.generators.flux_client.daemon import POLL_SECONDS, DaemonExecutor
@@ -62,7 +63,12 @@ class SpaceConnection:
         if _origin(url) != _origin(self._client.src):
             raise RemoteFailed(f"The Space's answer points to {urlsplit(url).hostname}; only its own host is read.")
         with httpx.stream(
-            "GET", url, headers=self._client.headers, cookies=self._client.cookies, timeout=_SILENCE_SECONDS
+            "GET",
+            url,
+            headers=self._client.headers,
+            cookies=self._client.cookies,
+            timeout=_SILENCE_SECONDS,
+            trust_env=not is_own_url(url),
         ) as response:
             if response.is_client_error:
                 raise RemoteFailed(f"The Space does not hand out its picture: {response.status_code}.")
@@ -108,7 +114,10 @@ def open_connection(space: str, token: str | None, *, hub_endpoint: str | None, 
             verbose=False,
             download_files=False,
             analytics_enabled=False,
-            httpx_kwargs={"timeout": httpx.Timeout(_SILENCE_SECONDS, connect=timeout)},
+            httpx_kwargs={
+                "timeout": httpx.Timeout(_SILENCE_SECONDS, connect=timeout),
+                "trust_env": not is_own_url(url),
+            },
         )
     except (httpx.TransportError, ServiceError):
         raise
@@ -120,7 +129,8 @@ def open_connection(space: str, token: str | None, *, hub_endpoint: str | None, 
 def _explain(error: Exception, url: str, token: str | None, timeout: float) -> ServiceError:
     """Return what the app's HTTP status says, which the client's errors leave out."""
     headers = {"x-hf-authorization": f"Bearer {token}"} if token else {}
-    response = httpx.get(urljoin(f"{url.rstrip('/')}/", "config"), headers=headers, timeout=timeout)
+    address = urljoin(f"{url.rstrip('/')}/", "config")
+    response = httpx.get(address, headers=headers, timeout=timeout, trust_env=not is_own_url(url))
     if not response.is_success:
         return from_status(response.status_code, url)
     return RemoteRefused(f"{url} is no Gradio app that can be called: {describe(error)}.")

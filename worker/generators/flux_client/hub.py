@@ -7,6 +7,7 @@ from typing import Final
 import httpx
 from huggingface_hub import HfApi
 
+from shared.domain.addresses import is_own_url
 from shared.domain.errors import RemoteRefused, RemoteUnavailable
 from worker.generators.flux_client.failures import STARTING_SECONDS
 
@@ -38,6 +39,6 @@ def find_app(space: str, token: str | None, endpoint: str | None, timeout: float
     if not info.host or stage not in _RUNNING | _ASLEEP:
         raise RemoteRefused(f"{space} does not run ({stage}); only its owner can mend it.")
     if stage in _ASLEEP:
-        httpx.get(info.host, timeout=timeout)  # a visit wakes it up
+        httpx.get(info.host, timeout=timeout, trust_env=not is_own_url(info.host))  # a visit wakes it up
         raise RemoteUnavailable(f"{space} was asleep and wakes up now.", retry_after_seconds=STARTING_SECONDS)
     return info.host
