@@ -45,7 +45,7 @@ def test_every_byte_that_is_not_cached_is_read_and_no_other(files, monkeypatch):
     # Given a page cache that has the second piece of the first file and nothing else
     read = []
     monkeypatch.setattr(weight_reader, "_is_cached", lambda _file, start, _length: start == PIECE_BYTES)
-    monkeypatch.setattr(weight_reader, "_fill", lambda _buffer, *piece: read.append(piece))
+    monkeypatch.setattr(weight_reader, "_bring", lambda *piece: read.append(piece))
     reader, heard = listening()
     reader.read("schnell", files)
     # Then the rest is read, and all of it is counted
@@ -84,7 +84,7 @@ def test_a_disk_that_cannot_be_read_is_the_caller_s_error(files, monkeypatch):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(weight_reader, "_is_cached", lambda *_: False)
-    monkeypatch.setattr(weight_reader, "_fill", broken)
+    monkeypatch.setattr(weight_reader, "_bring", broken)
     with pytest.raises(OSError, match="Input/output error"):
         WeightReader().read("schnell", files)
 
