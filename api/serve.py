@@ -23,7 +23,11 @@ def main() -> None:
     except CannotListen as error:
         sys.exit(str(error))
     config = uvicorn.Config(
-        "api.main:create_app", factory=True, access_log=False, timeout_graceful_shutdown=_GRACE_SECONDS
+        "api.main:create_app",
+        factory=True,
+        access_log=False,
+        proxy_headers=False,  # the application reads them itself, see ``api.proxy``
+        timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     uvicorn.Server(config).run(sockets)
 

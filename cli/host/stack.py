@@ -14,7 +14,7 @@ from shared.domain.addresses import is_wildcard, url_host
 from shared.domain.job import Lane
 from shared.listening import CannotListen, bind_sockets
 from shared.secrets import public_url
-from shared.settings import HostSettings, WorkerSettings
+from shared.settings import ApiSettings, HostSettings, WorkerSettings
 
 _ROTATE_BYTES: Final = 16 * 2**20
 _SAVING_SECONDS: Final = 30.0
@@ -89,7 +89,9 @@ def _broker(settings: HostSettings) -> Part:
 
 
 def _api(settings: HostSettings, port: int) -> Part:
-    return _part(settings, "api", "-m", "api.serve", settings.host, str(port))
+    # The application does not know by which name it listens, when it is a name.
+    names = ",".join((*ApiSettings().allowed_hosts, settings.host))
+    return _part(settings, "api", "-m", "api.serve", settings.host, str(port), FLUX_ALLOWED_HOSTS=names)
 
 
 def _worker(settings: HostSettings) -> Part:
@@ -113,8 +115,10 @@ def _flower(settings: HostSettings, port: int) -> Part:
     return _part(settings, "flower", "-m", "celery", "-A", "api.flower", "flower", *safe, *kept)
 
 
-def _part(settings: HostSettings, name: str, *arguments: str) -> Part:
+def _part(settings: HostSettings, name: str, *arguments: str, **more: str) -> Part:
     log_path = settings.data_dir / "logs" / f"{name}.log"
     if log_path.exists() and log_path.stat().st_size > _ROTATE_BYTES:
         log_path.replace(log_path.with_suffix(".log.1"))
-    return Part(name, (sys.executable, *arguments), part_environment(settings, os.environ), settings.run_dir, log_path)
+    return Part(
+        name, (sys.executable, *arguments), part_environment(settings, os.environ) | more, settings.run_dir, log_path
+    )
