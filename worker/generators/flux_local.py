@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from shared.catalog import find_model
-from shared.domain.capabilities import fit_size
+from shared.domain.capabilities import source_size_for
 from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams, JobKind, JobParams
@@ -148,7 +148,7 @@ def _prepare_pictures(spec: PipelineSpec, params: JobParams, options: Generation
         raise MediaError(f"A {spec.kind.value} job needs an image.", field="image")
     if spec.kind is JobKind.EDIT:
         # The source keeps its own shape; only its area is bounded, since every pixel costs tokens.
-        return {"image": _scaled(image, fit_size(image.size, spec.limits, size[0] * size[1]))}
+        return {"image": _scaled(image, source_size_for(spec, image.size, size))}
     mask = options.get("mask")
     if mask is None:
         raise MediaError("A fill job needs a mask.", field="mask")
