@@ -33,6 +33,7 @@ PrecisionChoice = Literal["auto", "exact", "balanced", "compact"]
 DataDir = Annotated[
     Path | None, typer.Option(callback=_user_path, help="Where everything is kept [env: FLUX_DATA_DIR].")
 ]
+MixChoice = Literal["any", "same", "alternating", "new-prompts"]
 
 
 @app.command()
@@ -85,6 +86,8 @@ def plan(
     link_gb_per_second: Annotated[
         float, typer.Option(min=0.1, help="Pinned host to card; about 25 for PCIe 4.0 x16, 50 for 5.0.")
     ] = 25.0,
+    side: Annotated[int, typer.Option(min=64, help="Side of the square pictures to plan for, in pixels.")] = 1024,
+    mix: Annotated[MixChoice, typer.Option(help="The jobs to plan for; any: new prompts, changing models.")] = "any",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what a card would hold, what moves, what a switch costs, and why. Needs no GPU."""
@@ -97,6 +100,8 @@ def plan(
             host_gib=host_gib,
             precision=precision,
             link_gb_per_second=link_gb_per_second,
+            side=side,
+            mix=mix,
             as_json=as_json,
         )
     )

@@ -118,6 +118,8 @@ _SPECS: Final = (
         guidance_scale=2.5,
         uses_guidance=True,
         max_sequence_length=512,
+        # Trained at about a megapixel: PREFERRED_KONTEXT_RESOLUTIONS of Black Forest Labs' code and of diffusers.
+        scales_source_up=True,
         capabilities=ModelCapabilities(step_cache_threshold=_FLUX_CACHE_THRESHOLD),
         component_bytes=_flux_bytes(23_802_816_640),
         modulation_bytes=_FLUX_MODULATION_BYTES,

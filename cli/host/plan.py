@@ -5,22 +5,51 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from shared.catalog import CATALOG, find_model
 from shared.domain.errors import RequestError, UnknownModel
+from shared.domain.params import JobKind
 from shared.domain.precision import Precision, ResidencyKey
-from shared.planner import GIB, Budget, ResidencyPlan, Transfer, Wanted, best_precision, gpu_specs, plan
+from shared.planner import (
+    ALTERNATING,
+    ANY_JOBS,
+    GIB,
+    NEW_PROMPTS,
+    SAME_MODEL,
+    Budget,
+    Mix,
+    ResidencyPlan,
+    Shape,
+    Transfer,
+    Wanted,
+    best_precision,
+    gpu_specs,
+    plan,
+)
 from shared.planner.report import plan_report
 
 EXIT_DOES_NOT_FIT: Final = 1
 _GB: Final = 1e9
+_MIXES: Final[Mapping[str, Mix]] = MappingProxyType(
+    {"any": ANY_JOBS, "same": SAME_MODEL, "alternating": ALTERNATING, "new-prompts": NEW_PROMPTS}
+)
 
 
 def run_plan(
-    models: str, *, gpu_gib: float, host_gib: float | None, precision: str, link_gb_per_second: float, as_json: bool
+    models: str,
+    *,
+    gpu_gib: float,
+    host_gib: float | None,
+    precision: str,
+    link_gb_per_second: float,
+    as_json: bool,
+    side: int = 1024,
+    mix: str = "any",
 ) -> int:
-    """Print a plan for comma-separated models; return 1 when there is none, with the reason."""
+    """Print a plan for comma-separated models and square pictures; return 1 when there is none, with the reason."""
     budget = Budget(
         gpu_bytes=round(gpu_gib * GIB) if gpu_gib else None,
         host_bytes=round(host_gib * GIB) if host_gib else host_memory_bytes(),
@@ -30,7 +59,8 @@ def run_plan(
         users = gpu_specs(CATALOG.values())
         names = tuple(dict.fromkeys(_user_name(name) for name in models.split(",")))
         chosen = best_precision(users, budget, names) if precision == "auto" else Precision(precision)
-        made = plan(users, budget, Wanted(models=names, precision=chosen))
+        shape = Shape(side * side, side * side if any(map(_reads_a_picture, names)) else 0)
+        made = plan(users, budget, Wanted(models=names, precision=chosen, shape=shape, mix=_MIXES[mix]))
     except RequestError as error:
         print(json.dumps({"error": error.message}) if as_json else error.message, file=sys.stderr)
         return EXIT_DOES_NOT_FIT
@@ -55,6 +85,10 @@ def _user_name(name: str) -> str:
     return f"{spec.model}+{known.name}"
 
 
+def _reads_a_picture(user: str) -> bool:
+    return CATALOG[user.partition("+")[0]].kind is not JobKind.GENERATE
+
+
 def host_memory_bytes() -> int:
     """Return the memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -67,12 +101,15 @@ def to_text(made: ResidencyPlan, budget: Budget) -> str:
     lines = [
         f"{where}: {made.peak_bytes / GIB:.1f} of {made.usable_bytes / GIB:.1f} usable GiB at the worst moment",
         f"  warm       {', '.join(map(_name, made.warm))} ({(sizes.denoisers + sizes.adapters) / GIB:.1f} GiB)",
-        f"  encoders   {sizes.encoders / GIB:.1f} GiB{'' if made.layout.encoders_resident else ', in turn'}"
-        f"; VAE {sizes.vaes / GIB:.1f}; working memory {sizes.working / GIB:.1f}; tables {sizes.table / GIB:.1f}",
+        f"  encoders   {sizes.encoders / GIB:.1f} GiB{'' if made.layout.encoders_resident else ', leave in part'}"
+        f"; VAE {sizes.vaes / GIB:.1f}; tables {sizes.table / GIB:.1f}; working memory {sizes.encoding / GIB:.1f} to "
+        f"encode, {sizes.denoising / GIB:.1f} to denoise, {sizes.decoding / GIB:.1f} to decode",
     ]
     lines += [f"  moves      {_transfer_text(transfer)}" for transfer in made.transfers]
     if made.encoders:
         lines.append(f"  new prompt {made.encoders.bytes / _GB:.1f} GB, about {made.encoders.seconds:.2f} s")
+    if made.moves.beside:
+        lines.append(f"  new table  {made.moves.beside / _GB:.1f} GB pass beside the job before, where it is foreseen")
     if budget.gpu_bytes is not None:
         rate = budget.link_bytes_per_second / _GB
         lines.append(f"  host       {made.pinned_bytes / GIB:.1f} GiB pinned; times at {rate:g} GB/s, not measured")

@@ -108,12 +108,15 @@ def _fill_size(
         values["width"], values["height"] = source_size
         return
     pixel_budget = spec.limits.max_pixels if kind is JobKind.FILL else spec.native_side**2
-    width, height = fit_size(source_size, spec.limits, pixel_budget)
+    width, height = fit_size(source_size, spec.limits, pixel_budget, grow=spec.scales_source_up)
     values["width"], values["height"] = width, height
     if (width, height) != source_size:
+        is_larger = width * height > source_size[0] * source_size[1]
+        trained, nearest = f"about the size {spec.model} was trained at", f"the nearest size {spec.model} works at"
         warnings.append(
             f"the picture is {source_size[0]}x{source_size[1]}, the result {width}x{height}: "
-            f"the nearest size {spec.model} works at; pass width and height to choose another"
+            f"{trained if spec.scales_source_up and is_larger else nearest}; "
+            "pass width and height to choose another"
         )
 
 
@@ -136,10 +139,27 @@ def _warn_of_stretching(
         )
 
 
-def fit_size(size: tuple[int, int], limits: ModelLimits, max_pixels: int) -> tuple[int, int]:
-    """Return the (width, height) nearest to ``size`` in shape that is within limits and on the 16-pixel grid."""
+def source_size_for(spec: PipelineSpec, source: tuple[int, int], result: tuple[int, int]) -> tuple[int, int]:
+    """Return the (width, height) at which an edit reads its source picture: its own shape, not larger than the result.
+
+    A smaller one is read as it is, or scaled up to the result's area where the model was trained at a size of its own,
+    and not beyond that size.
+    """
+    area = result[0] * result[1]
+    trained_at = min(area, spec.native_side**2)
+    if spec.scales_source_up and source[0] * source[1] < trained_at:
+        return fit_size(source, spec.limits, trained_at, grow=True)
+    return fit_size(source, spec.limits, area)
+
+
+def fit_size(size: tuple[int, int], limits: ModelLimits, max_pixels: int, *, grow: bool = False) -> tuple[int, int]:
+    """Return the (width, height) nearest to ``size`` in shape that is within limits and on the 16-pixel grid.
+
+    ``size`` is scaled down to ``max_pixels``; with ``grow`` up to them, too.
+    """
     width, height = size
-    scale = min(1.0, math.sqrt(max_pixels / (width * height)), limits.max_side / max(width, height))
+    largest = math.inf if grow else 1.0
+    scale = min(largest, math.sqrt(max_pixels / (width * height)), limits.max_side / max(width, height))
     scale = max(scale, limits.min_side / min(width, height) if min(width, height) * scale < limits.min_side else 0)
 
     def snap(side: float) -> int:

@@ -93,6 +93,8 @@ class PipelineSpec:
     kept_bytes: Mapping[str, int] = field(default_factory=dict)
     """Of ``component_bytes``, what keeps its bits at every precision: what is in no list of layers, norms, biases.
     Empty for a model that runs in ``exact`` only."""
+    scales_source_up: bool = False
+    """Whether a source picture with fewer than ``native_side`` squared pixels is scaled up to about that many."""
     example_prompts: tuple[str, ...] = ()
 
     @property

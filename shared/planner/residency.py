@@ -5,7 +5,7 @@ Pure: equal arguments give equal plans, and nothing is asked of any device.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.domain.errors import CapabilityError
@@ -13,6 +13,8 @@ from shared.domain.precision import BEST_FIRST, Precision, ResidencyKey
 from shared.planner.budget import Budget
 from shared.planner.host import Transfer, master_bytes, pinned_masters, transfer_of
 from shared.planner.layout import Layout, Shape, Sizes, layouts, sizes_of
+from shared.planner.mix import ANY_JOBS, Mix
+from shared.planner.moves import Moves, moves_of
 from shared.planner.sizes import GIB
 from shared.planner.specs import GpuSpec
 from shared.planner.words import explain
@@ -27,6 +29,7 @@ class Wanted:
     resident: Sequence[ResidencyKey] = ()
     """What is on the card now, least recently used first."""
     shape: Shape = field(default_factory=Shape)
+    mix: Mix = ANY_JOBS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +43,10 @@ class ResidencyPlan:
     transfers: tuple[Transfer, ...]
     """The wanted models that are brought in from host memory when their job comes; none on a CPU."""
     encoders: Transfer | None
-    """What a new prompt costs where the encoders take turns with the model; else ``None``."""
+    """What a new prompt costs where the encoders leave for a phase; else ``None``."""
     layout: Layout
     sizes: Sizes
+    moves: Moves
     usable_bytes: int
     pinned_bytes: int
     reason: str
@@ -55,7 +59,7 @@ class ResidencyPlan:
     @property
     def peak_bytes(self) -> int:
         """Bytes at the worst moment of a job."""
-        return self.sizes.peak(encoders_resident=self.layout.encoders_resident)
+        return self.sizes.peak(self.layout, self.usable_bytes)
 
 
 class DoesNotFit(CapabilityError):
@@ -63,7 +67,7 @@ class DoesNotFit(CapabilityError):
 
 
 def plan(specs: Mapping[str, GpuSpec], budget: Budget, wanted: Wanted) -> ResidencyPlan:
-    """Decide what is resident.
+    """Decide what is resident: of the layouts that fit, the one for which a job of the mix waits for the fewest bytes.
 
     ``specs`` holds every model that is wanted or resident, by name (``model+adapter`` for one with an adapter).
     Wanted models have precedence in their order; resident ones that nobody wants stay while there is room, the
@@ -81,7 +85,7 @@ def plan(specs: Mapping[str, GpuSpec], budget: Budget, wanted: Wanted) -> Reside
     by_key = {key: specs[_spec_name(key)] for key in order}
     for key in asked:
         _require_form(key, by_key[key])
-    layout, sizes = _best_layout(order, by_key, budget, wanted)
+    layout, sizes, moves = _best_layout(order, by_key, budget, wanted)
     warm = order[: layout.warm]
     keep = tuple(key for key in wanted.resident if key in warm)
     pinned = frozenset() if budget.is_cpu else pinned_masters(order, by_key, budget)
@@ -96,12 +100,13 @@ def plan(specs: Mapping[str, GpuSpec], budget: Budget, wanted: Wanted) -> Reside
         load=tuple(key for key in warm if key not in keep),
         evict=tuple(key for key in wanted.resident if key not in warm),
         transfers=transfers,
-        encoders=None if layout.encoders_resident else _turn(order[0], sizes, budget, pinned),
+        encoders=transfer_of(order[0], moves.new_prompt, budget, order[0] in pinned) if moves.new_prompt else None,
         layout=layout,
         sizes=sizes,
+        moves=moves,
         usable_bytes=budget.usable_bytes,
         pinned_bytes=master_bytes(pinned, by_key),
-        reason=explain(asked, warm, layout, budget, ring=not pinned.issuperset(order)),
+        reason=explain(asked, warm, layout, moves, budget, ring=not pinned.issuperset(order)),
     )
 
 
@@ -124,21 +129,40 @@ def best_precision(specs: Mapping[str, GpuSpec], budget: Budget, models: Sequenc
 
 def _best_layout(
     order: Sequence[ResidencyKey], by_key: Mapping[ResidencyKey, GpuSpec], budget: Budget, wanted: Wanted
-) -> tuple[Layout, Sizes]:
-    smallest = None
-    for layout in layouts(len(order), wanted.precision, budget):
-        sizes = sizes_of(order, by_key, layout, budget, wanted.shape)
-        peak = sizes.peak(encoders_resident=layout.encoders_resident)
-        if peak <= budget.usable_bytes:
-            return layout, sizes
-        smallest = min(peak, smallest or peak)
-    assert smallest is not None
+) -> tuple[Layout, Sizes, Moves]:
+    choices = [
+        (layout, sizes_of(order, by_key, layout, budget, wanted.shape))
+        for layout in layouts(len(order), wanted.precision, budget)
+    ]
+    fitting = [
+        (layout, sizes, _moves(order, by_key, layout, sizes, budget))
+        for layout, sizes in choices
+        if sizes.needed(layout) <= budget.usable_bytes
+    ]
+    if fitting:
+        return min(fitting, key=lambda choice: (choice[0].tiled_in_vain, choice[2].per_job(wanted.mix)))
+    smallest = min(sizes.needed(layout) for layout, sizes in choices)
     raise DoesNotFit(
         f"{order[0].model} at precision {wanted.precision} needs {smallest / GIB:.1f} GiB; "
         f"there are {budget.usable_bytes / GIB:.1f} GiB. {_remedy(wanted.precision, by_key[order[0]])}",
         field="precision",
         limit=budget.usable_bytes,
     )
+
+
+def _moves(
+    order: Sequence[ResidencyKey],
+    by_key: Mapping[ResidencyKey, GpuSpec],
+    layout: Layout,
+    sizes: Sizes,
+    budget: Budget,
+) -> Moves:
+    """Return what moves; a switch is to any of the other models, and brings those that are not warm."""
+    if budget.is_cpu:
+        return Moves()
+    cold = sum(_own_bytes(key, by_key[key], layout) for key in order[layout.warm :])
+    switch = cold // max(1, len(order) - 1)
+    return moves_of(sizes, layout, budget.usable_bytes, switch, by_key[order[0]].modulation_at(order[0].precision))
 
 
 def _require_form(key: ResidencyKey, spec: GpuSpec) -> None:
@@ -153,11 +177,6 @@ def _require_form(key: ResidencyKey, spec: GpuSpec) -> None:
 def _remedy(precision: Precision, spec: GpuSpec) -> str:
     lower = BEST_FIRST[BEST_FIRST.index(precision) + 1 :] if spec.has_quantized_forms else ()
     return f"Try precision {' or '.join(lower)}, or a smaller image." if lower else "Try a smaller image."
-
-
-def _turn(key: ResidencyKey, sizes: Sizes, budget: Budget, pinned: Collection[ResidencyKey]) -> Transfer:
-    """Return the cost of a new prompt: the encoders come in, and the model comes back after them."""
-    return transfer_of(key, sizes.encoders + sizes.denoisers, budget, key in pinned)
 
 
 def _own_bytes(key: ResidencyKey, spec: GpuSpec, layout: Layout) -> int:

@@ -79,6 +79,10 @@ class GpuSpec:
         weights = self.denoiser_bytes - (self.modulation_bytes if table else 0)
         return weight_bytes(weights, self.denoiser_kept_bytes, precision, bits=bits)
 
+    def modulation_at(self, precision: Precision) -> int:
+        """Return the modulation layers on a card: what passes over it while a table is made."""
+        return self.own_bytes(precision, table=False) - self.own_bytes(precision, table=True)
+
     def table_bytes(self) -> int:
         """Return what the modulation table takes instead."""
         return round(MODULATION_TABLE_SHARE * self.modulation_bytes)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from shared.catalog import CATALOG
 from shared.planner import Shape
-from shared.planner.sizes import encode_bytes, working_bytes
+from shared.planner.sizes import decoding_bytes, denoising_bytes, encode_bytes
 from worker.pipelines.device import pick_device
 from worker.pipelines.store import PipelineStore
 from worker.pipelines.weights import Weights
@@ -22,7 +22,11 @@ OPTIONS = {
     "demo-fill": {**FAST, "image": RED, "mask": MASK},
 }
 SHAPE = Shape(SIDE * SIDE, SIDE * SIDE)
-WORKING = max(working_bytes(SIDE * SIDE, 24, reference_pixels=SIDE * SIDE), encode_bytes(24))
+WORKING = max(
+    encode_bytes(24),
+    denoising_bytes(SIDE * SIDE, 24, attended_pixels=SIDE * SIDE, source_pixels=SIDE * SIDE),
+    decoding_bytes(SIDE * SIDE),
+)
 
 
 def card(weights_bytes, working=WORKING, dtype=torch.bfloat16, kind="cpu"):

@@ -9,8 +9,7 @@ import torch
 from shared.catalog import CATALOG
 from shared.domain.job import NextJob
 from shared.domain.status import Phase
-from shared.planner.sizes import encode_bytes, working_bytes
-from tests.contract.small_card import OPTIONS, RED, SIDE, card, shared_bytes, store_on
+from tests.contract.small_card import OPTIONS, RED, card, shared_bytes, store_on
 from worker.cancellation import JobInterrupted, StopReason
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.generators.interface import SilentContext
@@ -20,7 +19,6 @@ from worker.pipelines.prompt_cache import prompt_key
 from worker.pipelines.tables import MOST_TABLES
 
 MODELS = ("demo", "demo-kontext", "demo-fill")
-WORKING = max(working_bytes(SIDE * SIDE, 24, reference_pixels=SIDE * SIDE), encode_bytes(24))
 STARTED = {**OPTIONS["demo"], "num_inference_steps": 6, "image": RED, "strength": 0.5}
 
 
@@ -28,7 +26,7 @@ STARTED = {**OPTIONS["demo"], "num_inference_steps": 6, "image": RED, "strength"
 def generator():
     """On a card with room for one denoiser of the family, without its modulation."""
     largest = max(CATALOG[model].component_bytes["transformer"] for model in MODELS)
-    generator = FluxLocalGenerator(store_on(card(shared_bytes() + largest - 200_000, WORKING)))
+    generator = FluxLocalGenerator(store_on(card(shared_bytes() + largest - 200_000)))
     for model in MODELS:  # a model that was never loaded is not prepared for
         generator.generate("warm", model=model, **OPTIONS[model])
     generator.store.tables.clear()

@@ -21,8 +21,7 @@ from shared.domain.acceleration import FIRST_BLOCK_CACHE, MODULATION_TABLE, REGI
 from shared.domain.errors import DeviceLost, OutOfMemory
 from shared.domain.precision import Precision
 from shared.domain.report import ChoiceReport, SpeedReport
-from shared.planner.sizes import encode_bytes, working_bytes
-from tests.contract.small_card import OPTIONS, RED, ROOM_FOR_ONE, SIDE, card, shared_bytes
+from tests.contract.small_card import OPTIONS, RED, ROOM_FOR_ONE, card, shared_bytes
 from tests.contract.test_step_cache import Context
 from worker.cancellation import JobInterrupted
 from worker.generators.flux_local import FluxLocalGenerator
@@ -89,9 +88,8 @@ class TestOneSetOfCode:
 
     def test_the_modulation_table_is_compiled_once_for_all_jobs_and_steps(self):
         # Given a card on which models take turns and read their modulation from a table
-        working = max(working_bytes(SIDE * SIDE, 24), encode_bytes(24))
         transformer = CATALOG["demo"].component_bytes["transformer"]
-        tight = generator_on(card(shared_bytes() + transformer - 1000, working))
+        tight = generator_on(card(shared_bytes() + transformer - 1000))
         context = Context()
         paint(tight, "demo", context)
         paint(tight, "demo", context, width=80, height=64)

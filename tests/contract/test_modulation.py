@@ -7,7 +7,6 @@ from PIL import Image
 
 from shared.catalog import CATALOG
 from shared.domain.acceleration import MODULATION_TABLE
-from shared.planner.sizes import encode_bytes, working_bytes
 from tests.contract.small_card import OPTIONS, SHAPE, SIDE, card, shared_bytes, store_on
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.generators.interface import SilentContext
@@ -109,9 +108,7 @@ class TestOnACardThatNeedsIt:
     @pytest.mark.parametrize("model", MODELS)
     def test_the_plan_uses_the_table_and_the_picture_is_the_same(self, store, model):
         context = Context()
-        reference = SIDE * SIDE if model == "demo-kontext" else 0
-        working = max(working_bytes(SIDE * SIDE, 24, reference_pixels=reference), encode_bytes(24))
-        tight = store_on(card(shared_bytes() + CATALOG[model].component_bytes["transformer"] - 1000, working))
+        tight = store_on(card(shared_bytes() + CATALOG[model].component_bytes["transformer"] - 1000))
         options = {**OPTIONS[model], "num_images": 2}
         planned = FluxLocalGenerator(tight).generate("a red circle", context=context, model=model, **options)
         roomy = FluxLocalGenerator(store).generate("a red circle", model=model, **options)
@@ -126,8 +123,7 @@ class TestOnACardThatNeedsIt:
 
 def test_a_job_that_starts_from_a_picture_reads_the_rows_of_its_own_steps(store):
     # Given a job that begins in the middle of the schedule, on a card that needs the table
-    working = max(working_bytes(SIDE * SIDE, 24), encode_bytes(24))
-    tight = store_on(card(shared_bytes() + CATALOG["demo"].component_bytes["transformer"] - 1000, working))
+    tight = store_on(card(shared_bytes() + CATALOG["demo"].component_bytes["transformer"] - 1000))
     options = {
         "model": "demo",
         **OPTIONS["demo"],

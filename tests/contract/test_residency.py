@@ -10,7 +10,7 @@ from shared.catalog import CATALOG
 from shared.domain.errors import CapabilityError, OutOfMemory
 from shared.domain.job import NextJob
 from shared.domain.precision import ResidencyKey
-from shared.planner.sizes import working_bytes
+from shared.planner.sizes import decoding_bytes
 from tests.builders import params
 from tests.contract.small_card import OPTIONS, ROOM_FOR_ALL, ROOM_FOR_ONE, SHAPE, SIDE, TRANSFORMER, card, store_on
 from worker.generators.flux_local import FluxLocalGenerator
@@ -91,6 +91,79 @@ class TestAccount:
         with pytest.raises(KeyError):
             self.use(residency, "a")
 
+    def test_what_the_plan_does_not_need_leaves_first_then_what_the_job_needs_last(self):
+        # Given four things, the oldest of them the one that the job needs most
+        residency, _ = self.residency(160, model=10, encoder=10, other=10, nobody=10)
+        for name in ("model", "nobody", "encoder", "other"):
+            self.use(residency, name)
+        residency.begin(["encoder", "other", "model"], 0)
+        left = []
+        # When ever more room is needed
+        for working in (40, 80, 120):
+            with residency.using([], working):
+                left.append({"model", "encoder", "other", "nobody"} - {*residency.resident()})
+        # Then they go in the order of the plan, whenever they were used last
+        assert left == [{"nobody"}, {"nobody", "encoder"}, {"nobody", "encoder", "other"}]
+
+    def layers(self, *sizes):
+        model = torch.nn.Module()
+        model.layers = torch.nn.ModuleList(self.linear(size) for size in sizes)
+        return model
+
+    def test_what_the_job_needs_again_leaves_from_its_end_and_no_more_than_must(self):
+        # Given a model of four layers of 40 bytes, which may leave one by one
+        residency, model = Residency(HostMemory(), 200, part_bytes=40), self.layers(10, 10, 10, 10)
+        residency.add("model", blocks_of(model))
+        self.use(residency, "model")
+        residency.begin(["model"], 0)
+        # When room for one and a half of them is needed
+        with residency.using([], 100):
+            # Then the last two are away
+            assert [layer.weight.numel() for layer in model.layers] == [10, 10, 0, 0]
+            assert residency.resident_bytes == 80
+            assert residency.resident() == ("model",)
+            assert not residency.holds(["model"])
+        # And only they come back
+        self.use(residency, "model")
+        assert residency.holds(["model"])
+        assert residency.brought == {"model": 2}
+        assert residency.brought_bytes == 160 + 80
+
+    def test_what_no_plan_needs_leaves_whole(self):
+        residency = Residency(HostMemory(), 200, part_bytes=40)
+        residency.add("model", blocks_of(self.layers(10, 10, 10, 10)))
+        self.use(residency, "model")
+        with residency.using([], 100):
+            assert residency.resident() == ()
+
+    def test_a_copy_that_fails_half_way_is_accounted_for_and_can_be_taken_back(self):
+        # Given memory that ends at the third of four layers
+        class Short(HostMemory):
+            asked = 0
+
+            def bring(self, blocks, masters):
+                self.asked += 1
+                if self.asked == 3:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                super().bring(blocks, masters)
+
+        residency = Residency(Short(), 200, part_bytes=40)
+        residency.add("model", blocks_of(self.layers(10, 10, 10, 10)))
+        with pytest.raises(torch.OutOfMemoryError):
+            self.use(residency, "model")
+        # Then the two that came are known, and leave when told
+        assert (residency.resident(), residency.resident_bytes, residency.brought_bytes) == (("model",), 80, 80)
+        residency.evict(["model"])
+        assert (residency.resident(), residency.resident_bytes) == ((), 0)
+
+    def test_what_comes_early_for_another_job_leaves_room_for_every_phase_of_this_one(self):
+        residency, _ = self.residency(120, a=10, b=10)
+        residency.begin(["a"], 60)
+        with residency.using(["a"], 20):
+            assert not residency.prefetch_for_another(["b"])
+            residency.begin(["a"], 40)
+            assert residency.prefetch_for_another(["b"])
+
     def test_every_sequence_stays_within_the_budget(self):
         # Given every order in which five uses of four things can come
         sizes = {"a": 5, "b": 10, "c": 15, "d": 1}
@@ -151,20 +224,22 @@ class TestMixedQueue:
         assert set(store.residency.brought.values()) == {1}
 
     def test_encoders_and_model_take_turns_where_they_do_not_fit_together(self, reference):
-        # Given room for the transformer or the encoders, not both
+        # Given too little room for the transformer beside the encoders' work, and for all encoders beside a decode
         sizes = CATALOG["demo"].component_bytes
-        own_working = working_bytes(SIDE * SIDE, 24)
+        own_working = decoding_bytes(SIDE * SIDE)
         store = store_on(card(sizes["transformer"] + sizes["vae"] + 100_000, own_working))
         generator = FluxLocalGenerator(store)
+        large, small = (store.load(CATALOG["demo"]).digests[name][:12] for name in ("text_encoder_2", "text_encoder"))
         # When a prompt is painted twice, then the second time nothing is encoded, so nothing moves
         for _ in range(2):
             assert np.array_equal(paint(generator, "demo"), reference["demo"])
             assert set(store.residency.brought.values()) == {1}
-            assert not any(name.startswith("encoders") for name in store.residency.resident())
-        # And a new prompt moves both
+            assert f"encoders:text_encoder_2:{large}" not in store.residency.resident()
+        # And a new prompt moves what had left, and no more: the model and the large encoder
         paint(generator, "demo", "a blue square")
         brought = store.residency.brought
-        assert brought["demo"] == max(count for name, count in brought.items() if name.startswith("encoders")) == 2
+        assert brought["demo"] == brought[f"encoders:text_encoder_2:{large}"] == 2
+        assert brought[f"encoders:text_encoder:{small}"] == 1
 
     def test_the_next_model_comes_early_where_it_has_room(self, reference):
         # Given room for two transformers, and a worker that was told what comes next
@@ -197,6 +272,7 @@ class TestMixedQueue:
             paint(generator, model)
         after = []
         for model, pipeline in zip(OPTIONS, pipelines, strict=True):
+            store.residency.evict(store.residency.resident())  # alone, a model has room for its modulation layers
             with store.place(store.load(CATALOG[model]), shape=SHAPE).denoising():
                 after += [weight.clone() for weight in weights_of(pipeline.transformer)]
         assert all(map(torch.equal, before, after))

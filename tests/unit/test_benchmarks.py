@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
+from benchmarks import moves
 from benchmarks.figures import Target, median, minus_commits, percentile, summary
 from benchmarks.overhead import steps_for
 from benchmarks.report import emit, last_object
@@ -77,3 +79,16 @@ def test_output_without_a_final_object_is_refused(output: str) -> None:
 @pytest.mark.parametrize(("seconds", "expected"), [(0.65, 20), (1.3, 10), (5.0, 10), (0.01, 50)])
 def test_jobs_get_as_many_steps_as_make_them_long_enough(seconds: float, expected: int) -> None:
     assert steps_for(seconds, 10) == expected
+
+
+def test_the_page_of_what_jobs_wait_for_is_the_one_the_planner_prints() -> None:
+    # If this fails, the planner changed: run `python -m benchmarks.moves > docs/benchmarks/moves.md`.
+    committed = Path(__file__).parents[2] / "docs" / "benchmarks" / "moves.md"
+    assert committed.read_text() == moves.page()
+
+
+def test_no_mix_of_jobs_waits_for_more_than_before() -> None:
+    for (gib, megapixels), before in moves.BEFORE.items():
+        for mix, earlier in zip(moves.MIXES.values(), before, strict=True):
+            made = moves.planned(gib, moves.SIDES[megapixels], mix)
+            assert made.moves.per_job(mix) <= (earlier + 0.05) * 1e9, (gib, megapixels, mix)

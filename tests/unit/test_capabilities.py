@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.catalog import CATALOG, find_model
-from shared.domain.capabilities import fit_size, resolve
+from shared.domain.capabilities import fit_size, resolve, source_size_for
 from shared.domain.errors import CapabilityError, RequestError, UnknownModel
 from shared.domain.params import PARAMS_ADAPTER, SIDE_MULTIPLE, JobKind
 from shared.domain.step_cache import step_caches
@@ -222,7 +222,7 @@ class TestFitSize:
     def test_the_result_is_always_within_limits(self, spec, width, height, native):
         # Given any upload, when it is fitted to a pixel budget that the smallest allowed square fits
         budget = spec.native_side**2 if native else spec.limits.max_pixels
-        fitted = fit_size((width, height), spec.limits, budget)
+        fitted = fit_size((width, height), spec.limits, budget, grow=spec.scales_source_up)
         # Then both sides are on the grid and within limits, and the area within the budget
         assert all(side % SIDE_MULTIPLE == 0 for side in fitted)
         assert all(spec.limits.min_side <= side <= spec.limits.max_side for side in fitted)
@@ -234,6 +234,60 @@ class TestFitSize:
     def test_the_shape_is_kept_when_scaled_down(self):
         width, height = fit_size((4000, 3000), CATALOG["kontext"].limits, 1024**2)
         assert width / height == pytest.approx(4 / 3, rel=0.02)
+
+
+TRAINED = (
+    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104),
+    (1024, 1024),
+    (1104, 944), (1184, 880), (1248, 832), (1328, 800), (1392, 752), (1456, 720), (1504, 688), (1568, 672),
+)  # fmt: skip
+"""PREFERRED_KONTEXT_RESOLUTIONS of diffusers 0.42.1, as (width, height)."""
+
+
+class TestSmallSources:
+    """Of edits: scaled up for a model that was trained at about a megapixel, left alone for one that was not."""
+
+    def edited(self, model, source, **asked):
+        return resolve(CATALOG[model], JobKind.EDIT, {"prompt": "x", **asked}, source)
+
+    @pytest.mark.parametrize("size", TRAINED)
+    @pytest.mark.parametrize("share", [0.3, 0.5, 2])
+    def test_kontext_makes_the_size_it_was_trained_at_of_any_source(self, size, share):
+        # Given a source in the shape of a trained size, smaller or larger
+        source = tuple(round(side * share) for side in size)
+        params = self.edited("kontext", source).params
+        # Then the result is that size, to the next but one of the 16-pixel grid
+        assert (params.width, params.height) == pytest.approx(size, abs=2 * SIDE_MULTIPLE)
+        assert 0.93 * 1024**2 <= params.width * params.height <= 1024**2
+
+    def test_the_job_states_the_size_and_why(self):
+        resolved = self.edited("kontext", (512, 384))
+        assert resolved.warnings == (
+            "the picture is 512x384, the result 1184x880: about the size kontext was trained at; "
+            "pass width and height to choose another",
+        )
+
+    def test_a_size_that_was_asked_for_is_kept(self):
+        resolved = self.edited("kontext", (512, 384), width=512, height=384)
+        assert (resolved.params.width, resolved.params.height, resolved.warnings) == (512, 384, ())
+
+    def test_the_demo_model_keeps_a_small_source_as_it_is(self):
+        resolved = self.edited("demo-kontext", (128, 96))
+        assert (resolved.params.width, resolved.params.height, resolved.warnings) == (128, 96, ())
+        assert source_size_for(CATALOG["demo-kontext"], (128, 96), (256, 256)) == (128, 96)
+
+    @pytest.mark.parametrize(
+        ("source", "result", "read_at"),
+        [
+            ((512, 512), (1024, 1024), (1024, 1024)),
+            ((512, 512), (512, 512), (512, 512)),
+            ((512, 512), (1440, 1440), (1024, 1024)),
+            ((1440, 1440), (1440, 1440), (1440, 1440)),
+            ((2048, 2048), (1024, 1024), (1024, 1024)),
+        ],
+    )
+    def test_the_source_is_read_at_the_result_s_size_up_to_the_trained_one(self, source, result, read_at):
+        assert source_size_for(CATALOG["kontext"], source, result) == read_at
 
 
 class TestFindModel:

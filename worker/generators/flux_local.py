@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from shared.catalog import find_model
-from shared.domain.capabilities import fit_size
+from shared.domain.capabilities import source_size_for
 from shared.domain.errors import CapabilityError, MediaError
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams, EditParams, FillParams, GenerateParams, JobKind
@@ -160,7 +160,7 @@ def _prepare_pictures(
         return {"image": scaled(image, size), "strength": params.strength} if image else {}
     source = _required(options, "image", JobKind.EDIT)
     # The source keeps its own shape; only its area is bounded, since every pixel costs tokens.
-    return {"image": scaled(source, fit_size(source.size, spec.limits, size[0] * size[1]))}
+    return {"image": scaled(source, source_size_for(spec, source.size, size))}
 
 
 def _required(options: GenerationOptions, role: Literal["image", "mask"], kind: JobKind) -> Image.Image:

@@ -75,13 +75,13 @@ class Master:
         self.nbytes = sum(master.nbytes for master in self._masters.values())
         self.evict()
 
-    def bring(self) -> None:
-        """Put the weights on the device."""
-        self._memory.bring(self._blocks, self._masters)
+    def bring(self, part: Sequence[Block] | None = None) -> None:
+        """Put the weights on the device; with ``part`` those of some of the blocks."""
+        self._memory.bring(self._blocks if part is None else part, self._masters)
 
-    def evict(self) -> None:
+    def evict(self, part: Sequence[Block] | None = None) -> None:
         """Take them off; nothing is copied back, for nothing ever changes them."""
-        self._evict(self._masters)
+        self._evict(self._masters if part is None else (weight for block in part for weight in block.weights))
 
     def release(self) -> None:
         """Give the host's copy back; the weights have no values from here on."""

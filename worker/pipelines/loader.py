@@ -148,7 +148,10 @@ class Loader:
         if spec.family is not ModelFamily.FLUX:
             self._read_ahead(spec, folder, {})
             return {name: spec.model for name in _SHARED_CLASSES if (folder / name).is_dir()}, {}
-        digests = {name: component_digest(self._source(spec, folder, name)) for name in _SHARED_CLASSES}
+        digests = {
+            name: component_digest(component, self._source(spec, folder, name))
+            for name, component in _SHARED_CLASSES.items()
+        }
         digests |= {
             name: quantized_digest(digests[name], weight_format.name)
             for name, weight_format in formats.items()

@@ -48,9 +48,15 @@ class Placement:
         return self.plan.sizes.table if self.plan.layout.modulation_table else 0
 
     @property
+    def most_working_bytes(self) -> int:
+        """What the hungriest phase needs beside weights."""
+        sizes = self.plan.sizes
+        return self._while(max(sizes.encoding, sizes.denoising, sizes.decoding))
+
+    @property
     def holds_encoders(self) -> bool:
         """Whether the text encoders are on the device now."""
-        return {*self._names.encoders} <= {*self._residency.resident()}
+        return self._residency.holds(self._names.encoders)
 
     def relieve(self, rung: Rung) -> None:
         """Give up what the rung of the ladder says, from the next phase on."""
@@ -70,18 +76,19 @@ class Placement:
 
     def prefetch(self) -> None:
         """Start to bring the denoiser while text is encoded, if both have room."""
-        if self.plan.layout.encoders_resident:
-            self._residency.prefetch(self._denoising_names(), self._working_bytes)
+        if not self.plan.moves.model_after_encoders:
+            self._residency.prefetch(self._denoising_names(), self._while(self.plan.sizes.denoising))
 
     def encoding(self) -> AbstractContextManager[None]:
         """Have the text encoders; a denoiser that leaves them no room goes."""
-        return self._residency.using(self._names.encoders, self.plan.sizes.encoding)
+        return self._residency.using(self._names.encoders, self._while(self.plan.sizes.encoding))
 
     @contextmanager
     def denoising(self) -> Iterator[None]:
         """Have the denoiser and the VAE, which reads the picture of an edit or a fill; once per image."""
         self._give_up()
-        with self._residency.using(self._denoising_names(), self._working_bytes), self._modulation():
+        working = self._while(self.plan.sizes.denoising)
+        with self._residency.using(self._denoising_names(), working), self._modulation():
             yield
 
     @contextmanager
@@ -89,7 +96,7 @@ class Placement:
         """Have the VAE."""
         self._give_up()
         tiling = tiled(self._pipeline.vae) if self.plan.layout.tiled_decode else nullcontext()
-        with self._residency.using([self._names.vae], self._working_bytes), tiling:
+        with self._residency.using([self._names.vae], self._while(self.plan.sizes.decoding)), tiling:
             yield
 
     def _give_up(self) -> None:
@@ -99,9 +106,9 @@ class Placement:
             needed = self._denoising_names()
             self._residency.evict([name for name in self._residency.resident() if name not in needed])
 
-    @property
-    def _working_bytes(self) -> int:
-        return self.plan.sizes.working + self.plan.sizes.table
+    def _while(self, phase_bytes: int) -> int:
+        """Return what a phase needs beside weights: its working memory, and the tables, which outlive the job."""
+        return phase_bytes + self.plan.sizes.table
 
     def _denoising_names(self) -> list[str]:
         names = [self._names.vae, self._names.denoiser]

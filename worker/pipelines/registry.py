@@ -71,7 +71,8 @@ class Registry:
             apart = {weight for block in modulation for weight in block.weights}
             self._residency.add(names.denoiser, blocks_of(denoiser, apart))
             if names.modulation is not None:
-                self._residency.add(names.modulation, modulation)
+                # Whole: it passes over the card in one go, and is the last of the model to make room.
+                self._residency.add(names.modulation, modulation, whole=True)
             encoders = [component for component in ENCODERS if component in loaded.digests]
             for component, name in zip(encoders, names.encoders, strict=True):
                 self._residency.add(name, blocks_of(getattr(pipeline, component)))
@@ -94,6 +95,24 @@ class Registry:
         names = self._names.get(str(replace(key, adapter=None)))
         items = [] if names is None else [names.denoiser, names.modulation, key.adapter]
         return [item for item in items if item is not None and self._residency.knows(item)]
+
+    def leaving(self, key: ResidencyKey, warm: Iterable[ResidencyKey], *, table: bool) -> tuple[str, ...]:
+        """Return what a job of ``key`` and the plan behind it need, in the order in which it may leave for the job.
+
+        The encoders, which only a new prompt needs, then the other warm models, then the job's own. With ``table`` no
+        modulation layers are needed.
+        """
+        own = self._names[str(replace(key, adapter=None))]
+        others = [item for other in warm if other != key for item in (*self._shared(other), *self.items(other))]
+        last = [item for item in (own.denoiser, own.modulation, key.adapter, own.vae) if item is not None]
+        first = dict.fromkeys((*reversed(own.encoders), *others))
+        order = (*(item for item in first if item not in last), *last)
+        not_needed = {names.modulation for names in self._names.values()} if table else set()
+        return tuple(item for item in order if item not in not_needed)
+
+    def _shared(self, key: ResidencyKey) -> tuple[str, ...]:
+        names = self._names.get(str(replace(key, adapter=None)))
+        return () if names is None else names.shared
 
     def resident_keys(self) -> tuple[ResidencyKey, ...]:
         """Return the models whose weights are on the device, least recently used first."""

@@ -134,13 +134,15 @@ class PipelineStore:
         if not made.layout.modulation_table:
             self.tables.clear()  # the plan has no room for them
         placement = Placement(self.residency, names, made, loaded, self.tables)
+        leaving = self._registry.leaving(key, made.warm, table=made.layout.modulation_table)
+        self.residency.begin(leaving, placement.most_working_bytes)
         placement.prefetch()
         return placement
 
     def prefetch(self, residency: str | None) -> None:
         """Bring what a job of this key needs, if it was placed before and has room beside what is there."""
         if residency is not None and (items := self._registry.items(ResidencyKey.parse(residency))):
-            self.residency.prefetch(items, 0)
+            self.residency.prefetch_for_another(items)
 
     def known(self, key: ResidencyKey) -> LoadedPipeline | None:
         """Return the pipeline of a key, if it was placed before; nothing is loaded."""
