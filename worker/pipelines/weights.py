@@ -60,7 +60,11 @@ class Weights:
 
     def _snapshot(self, spec: PipelineSpec | IPAdapterSpec, repo_id: str) -> Path:
         try:
-            return Path(snapshot_download(repo_id, cache_dir=self._cache_dir, local_files_only=True))
+            # Without the patterns it would also miss what `pull` leaves out: second copies in other layouts.
+            wanted = list(spec.downloads[repo_id])
+            return Path(
+                snapshot_download(repo_id, cache_dir=self._cache_dir, local_files_only=True, allow_patterns=wanted)
+            )
         except LocalEntryNotFoundError as error:
             raise ModelUnavailable(_remedy(spec, "its weights are not on this machine"), model=spec.name) from error
 

@@ -27,7 +27,7 @@ def check(settings: HubSettings) -> Iterator[Finding]:
         if spec.repo_id is None:
             continue
         try:
-            folder = snapshot_download(spec.repo_id, local_files_only=True)
+            folder = snapshot_download(spec.repo_id, local_files_only=True, allow_patterns=list(spec.files))
             yield ok(f"{spec.model}: {folder}")
         except LocalEntryNotFoundError:
             size = sum(spec.component_bytes.values()) / 1e9
