@@ -41,7 +41,7 @@ class FoundWeights:
 
 def find_model_weights(spec: PipelineSpec, cache_dir: Path | None = None) -> FoundWeights:
     """Return what there is of a model that has a repository; ``cache_dir`` unset: where HF_HOME says."""
-    folder = _snapshot(spec.repo_id, cache_dir)
+    folder = _snapshot(spec, spec.repo_id, cache_dir)
     if folder is None:
         return FoundWeights()
     return FoundWeights((folder,), tuple(_missing_parts(folder, spec.variant, spec.unused_components)))
@@ -49,7 +49,8 @@ def find_model_weights(spec: PipelineSpec, cache_dir: Path | None = None) -> Fou
 
 def find_adapter_weights(spec: IPAdapterSpec, cache_dir: Path | None = None) -> FoundWeights:
     """Return what there is of an adapter and its image encoder."""
-    folder, encoders = _snapshot(spec.repo_id, cache_dir), _snapshot(spec.image_encoder_repo_id, cache_dir)
+    folder = _snapshot(spec, spec.repo_id, cache_dir)
+    encoders = _snapshot(spec, spec.image_encoder_repo_id, cache_dir)
     if folder is None or encoders is None:
         return FoundWeights()
     encoder = encoders / spec.image_encoder_folder
@@ -69,11 +70,13 @@ def revision_of(folder: Path) -> str | None:
     return folder.name if folder.parent.name == "snapshots" else None
 
 
-def _snapshot(repo_id: str | None, cache_dir: Path | None) -> Path | None:
+def _snapshot(spec: PipelineSpec | IPAdapterSpec, repo_id: str | None, cache_dir: Path | None) -> Path | None:
     if repo_id is None:
         raise ValueError("the demo family's weights come with the project and are in no cache")
+    # Without the patterns it would also miss what `pull` leaves out: second copies in other layouts.
+    wanted = list(spec.downloads[repo_id])
     try:
-        return Path(snapshot_download(repo_id, cache_dir=cache_dir, local_files_only=True))
+        return Path(snapshot_download(repo_id, cache_dir=cache_dir, local_files_only=True, allow_patterns=wanted))
     except LocalEntryNotFoundError:
         return None
 

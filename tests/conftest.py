@@ -9,7 +9,8 @@ from tests.surroundings import DEAD_PROXIES
 
 # Whatever a developer's own server is told must not steer the tests, and none needs a way out of this machine.
 STEERING = ("FLUX_", "REDIS_URL", "FORCE_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-for name in [name for name in os.environ if name.upper().startswith(STEERING)]:
+KEPT = "FLUX_SHARED_TOOLS"  # says where a test finds a tool; the server knows no such setting
+for name in [name for name in os.environ if name.upper().startswith(STEERING) and name != KEPT]:
     del os.environ[name]
 
 # An example that a busy machine interrupts is no failure. The suite is the same every time; to look for rarer

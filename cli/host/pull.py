@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import errno
+import fcntl
+import os
+import shutil
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
+import httpx2
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import HfHubHTTPError
 
+from cli.host.pull_listing import CachedRepository, RemoteFile, list_files
+from cli.host.pull_partial import bytes_here
+from cli.host.pull_patience import Patience, Stopped
+from cli.host.pull_progress import PullProgress, amount
+from cli.host.pull_refusals import KEPT, PullRefused, check_token, explain
+from cli.host.pull_transfer import Transfer
 from shared.catalog import find_download
 from shared.domain.adapter import IPAdapterSpec
 from shared.domain.errors import UnknownModel
@@ -24,6 +31,9 @@ from shared.weights import find_weights
 
 EXIT_REFUSED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+_AT_ONCE: Final = 4
+"""Files that are fetched at the same time."""
 
 
 def run_pull(model: str) -> int:
@@ -37,20 +47,79 @@ def run_pull(model: str) -> int:
         print(f"{spec.title} comes with the project; there is nothing to download.")
         return 0
     settings = HubSettings()
-    token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    token = settings.hf_token.get_secret_value() if settings.hf_token else get_token()
     try:
-        folders = [
-            snapshot_download(repo_id, allow_patterns=list(patterns), token=token)
-            for repo_id, patterns in spec.downloads.items()
-        ]
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        print(explain(spec, error, has_token=token is not None), file=sys.stderr)
+        check_token(token)
+        folders = [_pull(spec.title, repo_id, patterns, token) for repo_id, patterns in spec.downloads.items()]
+    except KeyboardInterrupt:
+        print(f"Stopped. {KEPT}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (PullRefused, HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+        print(explain(spec, error, token=token), file=sys.stderr)
         return EXIT_REFUSED
     if lack := find_weights(spec).problem:
         print(f"{spec.title}: {lack}, although the download ended well. Run the same command again.", file=sys.stderr)
         return EXIT_REFUSED
-    print(f"{spec.title} is in {' and '.join(folders)}. {_next_step(spec)}")
+    print(f"{spec.title} is in {' and '.join(map(str, folders))}. {_next_step(spec)}")
     return 0
+
+
+def _pull(title: str, repo_id: str, patterns: Sequence[str], token: str | None) -> Path:
+    """Bring the files of one repository into the Hugging Face cache; return the folder."""
+    patience = Patience()
+    listing = patience.insist(
+        lambda: list_files(repo_id, patterns, token, patience.silence_seconds),
+        lambda message: print(message, file=sys.stderr),
+    )
+    cached = CachedRepository(Path(constants.HF_HUB_CACHE), repo_id)
+    with _only_one(cached.lock_path):
+        places = cached.places(listing)
+        here = sum(bytes_here(blob, file) for blob, file in places.items())
+        total = sum(file.size for file in places.values())
+        _check_room(repo_id, total - here)
+        with PullProgress(title, total) as progress:
+            if here:
+                progress.say(f"{title}: {amount(here)} of {amount(total)} are here already ({100 * here // total} %)")
+            _fetch_all(places, Transfer(repo_id, listing.commit, token, patience, progress), patience)
+        return cached.publish(listing)
+
+
+def _fetch_all(places: Mapping[Path, RemoteFile], transfer: Transfer, patience: Patience) -> None:
+    """Fetch several files at a time; the first error ends all of them, with what came on the disk."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pull") as pool:
+        running = [pool.submit(transfer.fetch, file, blob) for blob, file in places.items()]
+        try:
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
+        finally:
+            patience.stop.set()
+            pool.shutdown(cancel_futures=True)
+        errors = [error for future in done if (error := future.exception()) is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
+            raise error
+
+
+def _check_room(repo_id: str, missing: int) -> None:
+    cache = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(cache).free
+    if missing > free:
+        raise PullRefused(
+            f"There is no room: {repo_id} needs {amount(missing)} more in {cache}, and {amount(free)} are "
+            "free. Make room, or point HF_HOME to a larger disk."
+        )
+
+
+@contextmanager
+def _only_one(lock_path: Path) -> Iterator[None]:
+    """Hold a repository's downloads for the length of a block; two at once would write into the same files."""
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise PullRefused("Another `flux-image pull` fetches the same files now. Wait until it is done.") from error
+    finally:
+        os.close(descriptor)
 
 
 def _next_step(spec: PipelineSpec | IPAdapterSpec) -> str:
@@ -59,52 +128,3 @@ def _next_step(spec: PipelineSpec | IPAdapterSpec) -> str:
     adapter = spec.capabilities.ip_adapter
     more = f" For reference pictures, also run `flux-image pull {adapter.name}`." if adapter else ""
     return f"Restart the worker to make it the default, or name it: model={spec.model}.{more}"
-
-
-def explain(spec: PipelineSpec | IPAdapterSpec, error: Exception, *, has_token: bool) -> str:
-    """Return what went wrong and what to do, for the error of a download or any error that caused it."""
-    causes = _chain(error)
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return _explain_gate(spec, has_token)
-    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-        return _explain_gate(spec, has_token) if spec.gated else f"{spec.repo_id} does not exist or is private."
-    if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
-        return (
-            f"The disk is full. {spec.title} needs about {sum(spec.component_bytes.values()) / 1e9:.0f} GB in "
-            "HF_HOME (default ~/.cache/huggingface). Make room or point HF_HOME to a larger disk; "
-            "the download goes on where it stopped."
-        )
-    if any(isinstance(cause, OfflineModeIsEnabled) for cause in causes):
-        return "HF_HUB_OFFLINE is set, so nothing is downloaded. Unset it and try again."
-    if isinstance(error, LocalEntryNotFoundError | ConnectionError) or not isinstance(error, HfHubHTTPError):
-        return f"huggingface.co cannot be reached: {_first_line(causes[-1])}. Check the network and try again."
-    return f"The download of {spec.repo_id} failed: {_first_line(error)}"
-
-
-def _explain_gate(spec: PipelineSpec | IPAdapterSpec, has_token: bool) -> str:
-    steps = [
-        f"open {spec.licence_url} and accept its terms ({spec.licence})",
-        "make a token with read access at https://huggingface.co/settings/tokens",
-        "put HF_TOKEN=hf_... into .env or the environment",
-        f"run `flux-image pull {spec.name}` again",
-    ]
-    problem = (
-        "the token that is set may not read it (terms not accepted, or the token is wrong)"
-        if has_token
-        else "no token is set (HF_TOKEN)"
-    )
-    numbered = "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, 1))
-    return f"{spec.title} is gated, and {problem}.\n{numbered}"
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or current.__context__
-    return chain
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
