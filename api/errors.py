@@ -10,8 +10,12 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import OperationalError
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from api.methods import allowed_methods
+from api.own_trouble import own_trouble
 from shared.domain.errors import (
     CapabilityError,
     CapacityError,
@@ -34,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 JOB_CANCELLED: Final = "job_cancelled"
 
-_HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
+_HTTP_CODES: Final = {404: "not_found"}
 
 _BOUNDS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "multiple_of")
 """Where pydantic says by which limit a value was refused."""
@@ -156,32 +160,33 @@ def install_error_handlers(app: FastAPI) -> None:
         return _answer(422, RequestError.code, message, {**problems[0], "problems": problems})
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, error: HTTPException) -> Response:
+    async def http(request: Request, error: HTTPException) -> Response:
         if isinstance(error.__cause__, ServiceError):
             return error_answer(error.__cause__)
+        if (trouble := own_trouble(error)) is not None:
+            return _log_and_answer(trouble, error)
         if error.status_code == 400:  # FastAPI's word for a body that it cannot parse
-            reason = error.__cause__ or error.detail
+            gone = isinstance(error.__cause__, ClientDisconnect | ConnectionError)
+            reason = "the connection ended too early" if gone else error.__cause__ or error.detail
             return error_answer(RequestError(f"body: the request cannot be parsed: {reason}", field="body"))
+        if error.status_code == 405:
+            return _wrong_method(request, allowed_methods(app, request.scope))
         code = _HTTP_CODES.get(error.status_code, "error")
         return _answer(error.status_code, code, str(error.detail), {}, error.headers)
 
+    @app.exception_handler(MemoryError)
     @app.exception_handler(OperationalError)
-    async def database(_request: Request, error: OperationalError) -> Response:
-        log.exception("database does not answer", action="database_failed", exc_info=error)
-        return _answer(
-            503, "database_unavailable", "The database does not answer; try again.", {}, {"Retry-After": "5"}
-        )
-
     @app.exception_handler(OSError)
-    async def disk(_request: Request, error: OSError) -> Response:
-        log.exception("media directory does not answer", action="storage_failed", exc_info=error)
-        return _answer(
-            507, "storage_failed", f"The server cannot write or read pictures: {error.strerror or error}.", {}
-        )
+    async def own(_request: Request, error: Exception) -> Response:
+        trouble = own_trouble(error)
+        if trouble is None:
+            raise error
+        return _log_and_answer(trouble, error)
 
-    @app.exception_handler(Exception)
-    async def bug(_request: Request, _error: Exception) -> Response:
-        return _answer(500, "internal_error", "The server made a mistake; its log says which.", {})
+
+def bug_answer() -> Response:
+    """Return the answer to a request that a mistake of the server ended."""
+    return _answer(500, "internal_error", "The server made a mistake; its log says which.", {})
 
 
 def error_answer(error: ServiceError) -> Response:
@@ -192,14 +197,41 @@ def error_answer(error: ServiceError) -> Response:
     return _answer(error.status_code, error.code, error.message, error.details, headers)
 
 
+def _log_and_answer(trouble: ServiceError, error: Exception) -> Response:
+    log.error("trouble of this machine", action="request_failed", code=trouble.code, exc_info=error)
+    return error_answer(trouble)
+
+
+def _wrong_method(request: Request, allowed: Sequence[str]) -> Response:
+    """Answer OPTIONS with what the address takes, and any other method that it does not take with 405."""
+    headers = {"Allow": ", ".join(allowed)}
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers=headers)
+    message = f"{request.method} is not for this address; it takes {headers['Allow']}."
+    return _answer(405, "method_not_allowed", message, {"field": "method", "limit": list(allowed)}, headers)
+
+
 def _problem(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return field, message and limit of one validation error, without echoing the input."""
     context = item.get("ctx", {})
     if item["type"] == "json_invalid":
         return {"field": "body", "message": f"this is no JSON: {context.get('error', item['msg'])}"}
-    problem = {"field": _field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")}
+    field = _field(item["loc"])
+    problem = {"field": field, "message": _words(item, field)}
     limit = next((context[bound] for bound in _BOUNDS if bound in context), None)
     return problem if limit is None else {**problem, "limit": limit}
+
+
+def _words(item: Mapping[str, Any], field: str) -> str:
+    """Return what is wrong with one field; in words of our own where pydantic and FastAPI speak of Python."""
+    message: str = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return "required, but missing or empty"
+    if message.startswith("Expected UploadFile"):
+        return f"this is no file; send it as a part with a file name (curl: -F {field}=@picture.png)"
+    if isinstance(item.get("input"), UploadFile):
+        return "this is a file; send it as a part without a file name"
+    return message
 
 
 def _field(location: Sequence[Any]) -> str:

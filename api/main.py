@@ -7,13 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import redis
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 
 from api.background import running
-from api.body_limit import BodyLimit
 from api.deps import Services
 from api.errors import install_error_handlers
-from api.routes import health, images, jobs, models, previews, queue, root, submit
+from api.front import install_front
+from api.openapi import document_limits
+from api.routes import guide, health, images, jobs, models, previews, queue, root, submit
 from api.services.availability import Availability
 from api.services.changes import ChangeListener
 from api.services.generators import GeneratorService
@@ -61,19 +61,15 @@ def create_app(
         description="Text to image, Kontext editing and Fill behind a durable job queue.",
         lifespan=_lifespan(settings, outside, clock),
         form_limits={"max_files": 2, "max_fields": 32, "max_part_size": 65_536},
+        docs_url=None,
+        redoc_url=None,
     )
-    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=list(settings.cors_origins),
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
-    )
+    install_front(app, settings)
     install_error_handlers(app)
     app.include_router(submit.form_router)
-    for routes in (submit, jobs, previews, queue, images, models, health, root):
+    for routes in (submit, jobs, previews, queue, images, models, health, guide, root):
         app.include_router(routes.router)
+    document_limits(app, settings)
     return app
 
 
@@ -97,7 +93,9 @@ def _lifespan(
         generators = GeneratorService(model_service, Availability(workers, queue_repository, outside), outside)
         app.state.services = Services(
             settings=settings,
-            submission=SubmissionService(repository, generators, storage, room, doorbell, settings.max_queued_jobs),
+            submission=SubmissionService(
+                repository, generators, storage, room, doorbell, settings.max_queued_jobs, clock
+            ),
             uploads=UploadReader(settings.max_image_pixels),
             queries=queries,
             queue=QueueService(queue_repository, queries, doorbell),

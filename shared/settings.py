@@ -20,6 +20,7 @@ from shared.domain.errors import UnknownModel
 from shared.domain.model import PipelineSpec
 from shared.domain.precision import PrecisionSetting
 from shared.domain.space import check_space
+from shared.web_addresses import check_allowed_host, check_root_path
 
 _LONGEST_SOCKET_PATH: Final = 100
 """Linux takes 107 bytes; Redis clients add none, but leave room."""
@@ -119,6 +120,31 @@ class ApiSettings(CoreSettings):
     reconcile_interval_seconds: float = Field(
         default=5.0, gt=0, description="pause between two rounds of rescue and re-ringing"
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="more names (comma-separated; `*.name`: all below it; `*`: any) that the server may be asked by",
+    )
+    root_path: str = Field(
+        default="", description="path prefix under which a proxy shows the server, such as `/flux`; goes into addresses"
+    )
+    forwarded_allow_ips: str = Field(
+        default="127.0.0.1,::1",
+        validation_alias=AliasChoices("FORWARDED_ALLOW_IPS", "forwarded_allow_ips"),
+        description="proxies (addresses, networks, or `*`; comma-separated) whose `X-Forwarded-*` headers are believed",
+    )
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        entries = value.split(",") if isinstance(value, str) else value
+        if not isinstance(entries, list | tuple):
+            return entries
+        return tuple(check_allowed_host(str(entry).strip()) for entry in entries if str(entry).strip())
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, value: str) -> str:
+        return check_root_path(value)
 
     @field_validator("cors_origins", mode="before")
     @classmethod

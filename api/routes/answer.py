@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Final
 
 from fastapi import Depends, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
+from api.addresses import address
 from api.deps import Services, ServicesDep
 from api.errors import JOB_CANCELLED, JobFailed, status_of_failure
 from api.services.submission import Submission
@@ -39,14 +41,20 @@ class Wish:
             ResponseFormat,
             Query(description="b64_json puts the first picture into the answer, and waits as long as allowed"),
         ] = ResponseFormat.URL,
-        prefer: Annotated[str | None, Header(description="`wait=SECONDS`, the same as the query parameter")] = None,
+        prefer: Annotated[
+            list[str] | None,
+            Header(description="`wait=SECONDS`, as the query parameter; more than its limit is cut to the limit"),
+        ] = None,
     ) -> None:
         longest = services.settings.max_wait_seconds
         self.inline = response_format is ResponseFormat.B64_JSON
-        wanted = wait if wait is not None else _preferred_wait(prefer)
+        if wait is not None and wait > longest:
+            raise RequestError(f"wait is {wait:g} s; at most {longest:g}.", field="wait", limit=longest)
+        preferred = _preferred_wait(prefer) if wait is None else None
+        # RFC 7240: a preference that cannot be met is no error.
+        self.preferred_seconds = min(preferred, longest) if preferred is not None else None
+        wanted = wait if wait is not None else self.preferred_seconds
         self.wait_seconds = wanted if wanted is not None else (longest if self.inline else 0.0)
-        if self.wait_seconds > longest:
-            raise RequestError(f"wait is {self.wait_seconds:g} s; at most {longest:g}.", field="wait", limit=longest)
 
 
 WishDep = Annotated[Wish, Depends()]
@@ -64,9 +72,9 @@ IdempotencyKeyDep = Annotated[
 _PREFERRED_WAIT: Final = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d+)"?\s*(?:[,;]|$)', re.IGNORECASE)
 
 
-def _preferred_wait(prefer: str | None) -> float | None:
-    """Return the seconds of an RFC 7240 ``Prefer: wait=N`` header."""
-    found = _PREFERRED_WAIT.search(prefer or "")
+def _preferred_wait(prefer: Sequence[str] | None) -> float | None:
+    """Return the seconds of the first RFC 7240 ``Prefer: wait=N`` in these header lines."""
+    found = _PREFERRED_WAIT.search(",".join(prefer or ()))
     return float(found.group(1)) if found else None
 
 
@@ -82,6 +90,8 @@ async def submit_and_answer(
     job = accepted.job
     if accepted.is_replay:
         response.headers["Idempotency-Replayed"] = "true"
+    if wish.preferred_seconds is not None:
+        response.headers["Preference-Applied"] = f"wait={wish.preferred_seconds:g}"
     if wish.wait_seconds > 0:
         await services.watcher.wait(job.id, wish.wait_seconds)
         job = await run_in_threadpool(services.queries.get, job.id)
@@ -89,7 +99,7 @@ async def submit_and_answer(
 
 
 def _answer(services: Services, job: Job, wish: Wish, response: Response) -> JobRead | JobWithImage:
-    response.headers["Location"] = f"/api/jobs/{job.id}"
+    response.headers["Location"] = address(f"/api/jobs/{job.id}")
     if wish.wait_seconds > 0 and job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise _failure(services, job)
     if job.status is not JobStatus.SUCCEEDED:

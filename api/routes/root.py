@@ -5,10 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
+from api.addresses import address
+
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
 async def root() -> RedirectResponse:
     """Lead to the API guide."""
-    return RedirectResponse("/docs")
+    return RedirectResponse(address("/docs"))

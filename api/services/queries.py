@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
+from api.addresses import address
 from shared.channel.progress import ProgressChannel
 from shared.db.jobs import JobFilter, JobRepository
 from shared.domain.errors import NotFound
@@ -142,12 +143,12 @@ def _read(job: Job, progress: Progress | None, position: int | None) -> JobRead:
 
 
 def _urls(job: Job) -> JobUrls:
-    address = f"/api/jobs/{job.id}"
+    own = address(f"/api/jobs/{job.id}")
     return JobUrls(
-        self=address,
-        cancel=f"{address}/cancel",
-        preview=None if job.is_terminal else f"{address}/preview",
-        grid=f"{address}/grid" if len(job.images) > 1 else None,
+        self=own,
+        cancel=f"{own}/cancel",
+        preview=None if job.is_terminal else f"{own}/preview",
+        grid=f"{own}/grid" if len(job.images) > 1 else None,
     )
 
 
@@ -195,7 +196,7 @@ def _read_progress(job: Job, progress: Progress | None) -> ProgressRead:
 def _read_image(image: JobImage) -> ImageRead:
     return ImageRead(
         id=image.id,
-        url=f"/api/images/{image.id}",
+        url=address(f"/api/images/{image.id}"),
         index=image.index,
         seed=image.seed,
         width=image.width,

@@ -18,8 +18,9 @@ class Room:
 
         Raises:
           StorageFull: there is not.
+          OSError: the storage does not say how much there is.
         """
-        if trouble := self.trouble():
+        if trouble := self._shortage():
             raise StorageFull(
                 f"No job is accepted: {trouble}. Free some room, or set FLUX_MIN_FREE_BYTES.",
                 limit=self._min_free_bytes,
@@ -28,9 +29,12 @@ class Room:
     def trouble(self) -> str | None:
         """Return in words what is wrong with the storage, or ``None``."""
         try:
-            free = self._storage.free_bytes()
+            return self._shortage()
         except OSError as error:
             return f"the media directory does not answer ({error.strerror or error})"
+
+    def _shortage(self) -> str | None:
+        free = self._storage.free_bytes()
         if free >= self._min_free_bytes:
             return None
         return f"{free / 2**20:.0f} MiB are free for pictures, {self._min_free_bytes / 2**20:.0f} MiB should be"

@@ -14,6 +14,7 @@ from api.services.generators import Asked, GeneratorService
 from api.services.room import Room
 from api.services.uploads import Picture
 from shared.broker.publish import Doorbell
+from shared.clock import Clock, utc_now
 from shared.db.jobs import JobRepository
 from shared.domain.errors import MediaError
 from shared.domain.job import IdempotencyKey, Job, JobInput, NewJob, Schedule
@@ -72,6 +73,7 @@ class SubmissionService:
         room: Room,
         doorbell: Doorbell,
         max_queued_jobs: int,
+        clock: Clock = utc_now,
     ) -> None:
         self._jobs = jobs
         self._generators = generators
@@ -79,6 +81,7 @@ class SubmissionService:
         self._room = room
         self._doorbell = doorbell
         self._max_queued_jobs = max_queued_jobs
+        self._clock = clock
 
     def submit(self, submission: Submission) -> Accepted:
         """Store and enqueue a job; on any error nothing is left behind. What was accepted before is only returned.
@@ -93,6 +96,7 @@ class SubmissionService:
         key = submission.key()
         if key is not None and (known := self._jobs.behind(key)) is not None:
             return Accepted(known, is_replay=True)
+        submission.schedule.check(self._clock())
         self._room.check()
         plan = self._generators.plan(_asked(submission))
         job_id = new_job_id()

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 from anyio import CapacityLimiter, to_thread
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from api.own_trouble import own_trouble
 from shared.domain.errors import MediaError
 from shared.domain.params import InputRole
 
@@ -72,9 +73,11 @@ def _hostile(field: str, problem: str) -> Iterator[None]:
     """Turn whatever Pillow stumbles over into a ``MediaError``: its parsers raise nearly anything on bad bytes."""
     try:
         yield
-    except MediaError:
+    except (MediaError, MemoryError):
         raise
     except Exception as error:
+        if own_trouble(error) is not None:
+            raise
         raise MediaError(f"{field}: {problem} ({error or type(error).__name__}).", field=field) from error
 
 

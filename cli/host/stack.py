@@ -11,7 +11,7 @@ from typing import Final
 from cli.host.part import Part
 from shared.broker.names import QUEUES
 from shared.domain.job import Lane
-from shared.settings import HostSettings, WorkerSettings
+from shared.settings import ApiSettings, HostSettings, WorkerSettings
 
 _ROTATE_BYTES: Final = 16 * 2**20
 _SAVING_SECONDS: Final = 30.0
@@ -81,7 +81,10 @@ def _broker(settings: HostSettings) -> Part:
 
 def _api(settings: HostSettings, port: int) -> Part:
     listen = ("--host", settings.host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "5")
-    return _part(settings, "api", "-m", "uvicorn", "--factory", "api.main:create_app", *listen)
+    arguments = ("-m", "uvicorn", "--factory", "api.main:create_app", *listen)
+    # The application reads what proxies say by itself, and does not know by which name it listens, when it is a name.
+    names = ",".join((*ApiSettings().allowed_hosts, settings.host))
+    return _part(settings, "api", *arguments, "--no-proxy-headers", FLUX_ALLOWED_HOSTS=names)
 
 
 def _worker(settings: HostSettings) -> Part:
@@ -105,8 +108,8 @@ def _flower(settings: HostSettings, port: int) -> Part:
     return _part(settings, "flower", "-m", "celery", "-A", "api.flower", "flower", *safe, *kept)
 
 
-def _part(settings: HostSettings, name: str, *arguments: str) -> Part:
-    env = dict(os.environ)
+def _part(settings: HostSettings, name: str, *arguments: str, **more: str) -> Part:
+    env = {**os.environ, **more}
     env["FLUX_DATA_DIR"] = str(settings.data_dir.absolute())
     env["REDIS_URL"] = settings.resolved_redis_url
     log_path = settings.data_dir.absolute() / "logs" / f"{name}.log"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -89,8 +89,13 @@ class QueueRepository:
 
         Raises:
           NotFound, JobConflict: as ``hold``.
+          RequestError: the job could not start in the times that come of it.
         """
-        return self._change_waiting(job_id, {**changes, "rung_at": None})
+        with self._database.write() as connection:
+            schedule = self._waiting(connection, job_id).schedule
+            if changes.keys() & {"not_before", "deadline"}:
+                replace(schedule, **changes).check(self._clock())
+            return self._write(connection, job_id, {**changes, "rung_at": None})
 
     def move_to_front(self, job_id: str) -> Job:
         """Put a waiting job before all others of its lane and class.

@@ -10,6 +10,8 @@
         CapabilityError        422   this model cannot do that
         IdempotencyConflict    422   the same key with another body
         UnknownModel           422   no such model in the catalog
+      ForeignOrigin            403   a page of another site may not change anything
+      UnknownHost              421   the server was asked by a name that is not known as its own
       NotFound                 404   no such job or image
       JobConflict              409   the job's status does not allow it
       CapacityError            429   the queue is full; Retry-After says when to come back
@@ -95,6 +97,20 @@ class UnknownModel(RequestError):
     """The request names a model that is not in the catalog."""
 
     code = "unknown_model"
+
+
+class ForeignOrigin(ServiceError):
+    """A page of another site sent a request that may change something."""
+
+    code = "foreign_origin"
+    status_code = 403
+
+
+class UnknownHost(ServiceError):
+    """The request is for a host name that this server does not know as its own."""
+
+    code = "unknown_host"
+    status_code = 421
 
 
 class NotFound(ServiceError):

@@ -8,6 +8,7 @@ from enum import IntEnum, StrEnum
 from typing import Final
 
 from shared.domain.acceleration import Acceleration
+from shared.domain.errors import RequestError
 from shared.domain.params import InputRole, JobKind, JobParams
 from shared.domain.route import Enhancement, Generator, GeneratorChoice, Route
 from shared.domain.route import Lane as Lane  # part of a job's vocabulary, wherever it is defined
@@ -108,6 +109,29 @@ class Schedule:
     not_before: datetime | None = None
     deadline: datetime | None = None
     """A job that has not started by then is failed with ``deadline_passed``."""
+
+    def check(self, now: datetime) -> None:
+        """Return if a job can start at some time from ``now`` on.
+
+        Raises:
+          RequestError: the deadline is past, or before ``not_before``.
+        """
+        if self.deadline is None:
+            return
+        if self.deadline <= now:
+            raise RequestError(
+                f"deadline: {self.deadline.isoformat()} is past; it is {now.isoformat(timespec='seconds')}. "
+                "Give a later time, or leave it out.",
+                field="deadline",
+                limit=now.isoformat(),
+            )
+        if self.not_before is not None and self.deadline < self.not_before:
+            raise RequestError(
+                f"deadline: {self.deadline.isoformat()} is before not_before, {self.not_before.isoformat()}, "
+                "so the job could never start. Give a later deadline or an earlier not_before.",
+                field="deadline",
+                limit=self.not_before.isoformat(),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,15 @@ def multipart(
     )
     body += f"--{BOUNDARY}--\r\n".encode()
     send = {"content": body, "headers": {"Content-Type": content_type}}
-    return Bad(path, send, names, more.get("limit"), more.get("status", 422), more.get("code", "invalid_request"))
+    return Bad(
+        path,
+        send,
+        names,
+        more.get("limit"),
+        more.get("status", 422),
+        more.get("code", "invalid_request"),
+        more.get("says", ""),
+    )
 
 
 def chunk(name: bytes, data: bytes) -> bytes:

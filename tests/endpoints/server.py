@@ -125,7 +125,12 @@ class Server:
         assert list(self.settings.media_dir.rglob("*")) == []
 
     def call_as_written(
-        self, method: str, path: str, headers: Mapping[str, str] | None = None, receive: Receive | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        receive: Receive | None = None,
+        server: tuple[str, int] = ("testserver", 80),
     ) -> tuple[int, dict[str, str], bytes]:
         """Send a request whose path and headers no client tidied up; return status, headers and body."""
         sent: list[Message] = []
@@ -147,7 +152,7 @@ class Server:
             "raw_path": path.encode(),
             "query_string": b"",
             "headers": [(name.lower().encode(), value.encode()) for name, value in named.items()],
-            "server": ("testserver", 80),
+            "server": server,
             "client": ("127.0.0.1", 1),
             "root_path": "",
         }

@@ -232,9 +232,18 @@ FORMS = {
     "file without a name and empty": multipart(
         ('name="prompt"', b"x"), ('name="file"; filename=""', b""), names="file"
     ),
-    "file sent as text": multipart(('name="prompt"', b"x"), ('name="file"', png_bytes()), names="file"),
+    "file sent as text": multipart(
+        ('name="prompt"', b"x"), ('name="file"', png_bytes()), names="file", says="send it as a part with a file name"
+    ),
+    "file left out": multipart(('name="prompt"', b"x"), names="file", says="missing or empty"),
+    "an empty part for the file": multipart(
+        ('name="prompt"', b"x"), ('name="file"', b""), names="file", says="missing or empty"
+    ),
     "prompt sent as a file": multipart(
-        ('name="prompt"; filename="p"', b"x"), ('name="file"; filename="a.png"', png_bytes()), names="prompt"
+        ('name="prompt"; filename="p"', b"x"),
+        ('name="file"; filename="a.png"', png_bytes()),
+        names="prompt",
+        says="send it as a part without a file name",
     ),
     "file twice": multipart(
         ('name="prompt"', b"x"),
@@ -333,6 +342,8 @@ def test_bad_input_is_refused_by_field_and_limit_and_leaves_nothing(untouched_se
     assert bad.says in error.message
     assert bad.field.lower() in error.message.lower()
     assert len(response.content) < 2000, "the answer echoes the input"
+    for word in ("<class", "UploadFile", "Value error", "Traceback"):
+        assert word not in response.text
     untouched_server.assert_nothing_left()
 
 

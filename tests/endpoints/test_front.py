@@ -90,6 +90,54 @@ def test_a_bug_is_a_500_of_the_common_shape_without_its_traceback(start_server: 
     assert "secret" not in response.text
 
 
+def test_every_kind_of_answer_can_be_read_by_the_page_of_the_dev_server(start_server: ServerFactory):
+    # given
+    server = start_server(max_upload_bytes=1000)
+
+    @server.app.get("/bug")
+    def bug() -> None:
+        raise RuntimeError("a mistake")
+
+    client = TestClient(server.app, raise_server_exceptions=False, follow_redirects=False)
+    submitted = {"json": {"prompt": "x"}}
+
+    # when
+    answers = {
+        (200, "GET"): ("/docs", {}),
+        (202, "POST"): ("/api/generate", submitted),
+        (204, "OPTIONS"): ("/api/jobs", {}),
+        (307, "GET"): ("/", {}),
+        (403, "POST"): (
+            "/api/queue/pause",
+            {"headers": {"Sec-Fetch-Site": "cross-site", "Origin": "http://x.example"}},
+        ),
+        (404, "GET"): ("/nothing", {}),
+        (405, "DELETE"): ("/api/jobs", {}),
+        (413, "POST"): ("/api/generate", {"content": b"x" * 1001}),
+        (415, "POST"): ("/api/generate", {"content": b"x", "headers": {"Content-Type": "text/plain"}}),
+        (421, "GET"): ("/api/jobs", {"headers": {"Host": "x.example"}}),
+        (422, "POST"): ("/api/generate", {"json": {}}),
+        (500, "GET"): ("/bug", {}),
+        (500, "HEAD"): ("/bug", {}),
+    }
+    for (status, method), (path, send) in answers.items():
+        headers = {"Origin": PAGES[0], **send.get("headers", {})}
+        response = client.request(method, path, **{**send, "headers": headers})
+
+        # then
+        assert response.status_code == status, path
+        assert "Origin" in response.headers["Vary"].split(", "), path
+        allowed = response.headers.get("Access-Control-Allow-Origin")
+        assert allowed == (PAGES[0] if headers["Origin"] == PAGES[0] else None), path
+        exposed = set(response.headers["Access-Control-Expose-Headers"].split(", "))
+        assert exposed >= {"Location", "Retry-After", "ETag", "Idempotency-Replayed", "Allow"}, path
+
+
+@pytest.mark.parametrize("origin", [PAGES[0], None])
+def test_an_answer_without_or_with_an_origin_is_kept_apart_in_caches(client: TestClient, origin: str | None):
+    assert "Origin" in client.get("/health", headers={"Origin": origin} if origin else {}).headers["Vary"]
+
+
 @pytest.fixture
 def document(client: TestClient) -> dict[str, Any]:
     response = client.get("/openapi.json")
@@ -148,6 +196,23 @@ def test_every_submit_documents_each_way_it_can_fail(document: dict[str, Any]):
         assert set(document["paths"][f"/api/{kind}"]["post"]["responses"]) >= wanted
 
 
+def test_the_longest_wait_is_documented(start_server: ServerFactory):
+    # given
+    document = start_server(max_wait_seconds=42).client.get("/openapi.json").json()
+
+    # when
+    waits = {
+        name: [part.get("maximum") for part in parameter["schema"].get("anyOf", [parameter["schema"]])]
+        for name, operation in operations(document)
+        for parameter in operation.get("parameters", ())
+        if parameter["name"] == "wait"
+    }
+
+    # then
+    assert waits.pop("GET /api/jobs/{job_id}") == [42]
+    assert waits == {f"POST /api/{kind}": [42, None] for kind in ("generate", "edit", "fill")}
+
+
 def test_every_reference_leads_somewhere(document: dict[str, Any]):
     references = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
     assert references == set(document["components"]["schemas"])
@@ -178,11 +243,6 @@ def test_the_examples_of_answers_are_valid(model: type[BaseModel]):
 
 def test_the_plain_synchronous_answer_is_one_picture():
     assert set(ImageResponse.model_fields) == {"image_base64"}
-
-
-@pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_the_documentation_can_be_read_in_a_browser(client: TestClient, path: str):
-    assert client.get(path).status_code == 200
 
 
 def test_a_browser_at_the_root_is_led_to_the_guide(client: TestClient):

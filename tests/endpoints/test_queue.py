@@ -7,6 +7,7 @@ import pytest
 
 from shared.clock import utc_now
 from tests.factories import png_bytes
+from tests.stack import wait_for
 
 KEY = {"Idempotency-Key": "night-run-1"}
 
@@ -58,7 +59,7 @@ class TestIdempotencyKey:
 
         # then
         assert (replay.status_code, replay.json()["id"]) == (202, first.json()["id"])
-        assert new.status_code == 507
+        assert new.status_code == 503
 
     def test_a_replay_is_answered_while_the_queue_is_full(self, start_server):
         # given a queue that the first submit has filled
@@ -111,6 +112,71 @@ class TestSchedule:
         assert answer.status_code == 422
         assert answer.json()["error"]["details"]["field"] == field
         server.assert_nothing_left()
+
+    @pytest.mark.parametrize("kind", ["json", "form"])
+    @pytest.mark.parametrize(
+        ("not_before", "deadline", "says"),
+        [(None, -1, "is past"), (None, -(10**8), "is past"), (2, 1, "is before not_before"), (-2, -1, "is past")],
+    )
+    def test_a_deadline_that_no_job_could_keep_is_refused(self, server, kind, not_before, deadline, says):
+        # given
+        seconds = {"not_before": not_before, "deadline": deadline}
+        times = {
+            name: (utc_now() + timedelta(hours=value)).isoformat() if abs(value) < 100 else "1970-01-01T00:00:00Z"
+            for name, value in seconds.items()
+            if value is not None
+        }
+
+        # when
+        if kind == "json":
+            answer = generate(server.client, **times)
+        else:
+            files = {"file": ("a.png", png_bytes())}
+            answer = server.client.post("/api/edit", data={"prompt": "make it green", **times}, files=files)
+
+        # then
+        assert answer.status_code == 422
+        assert answer.json()["error"]["details"]["field"] == "deadline"
+        assert says in answer.json()["error"]["message"]
+        server.assert_nothing_left()
+
+    @pytest.mark.parametrize(
+        ("before", "change", "says"),
+        [
+            ({}, {"deadline": -1}, "is past"),
+            ({"not_before": 2}, {"deadline": 1}, "is before not_before"),
+            ({"deadline": 1}, {"not_before": 2}, "is before not_before"),
+        ],
+    )
+    def test_a_change_to_a_deadline_that_no_job_could_keep_is_refused(self, server, before, change, says):
+        # given
+        def at(hours):
+            return {name: (utc_now() + timedelta(hours=value)).isoformat() for name, value in hours.items()}
+
+        job = generate(server.client, **at(before)).json()
+
+        # when
+        answer = server.client.patch(job["urls"]["self"], json=at(change))
+
+        # then
+        assert answer.status_code == 422
+        assert answer.json()["error"]["details"]["field"] == "deadline"
+        assert says in answer.json()["error"]["message"]
+        assert server.client.get(job["urls"]["self"]).json() == job
+
+    def test_a_repeated_submit_is_the_same_job_also_after_its_deadline(self, server):
+        # given
+        deadline = utc_now() + timedelta(seconds=0.5)
+        key = {"Idempotency-Key": "once"}
+        first = generate(server.client, key, deadline=deadline.isoformat())
+        wait_for(lambda: utc_now() > deadline, "the deadline has passed")
+
+        # when
+        again = generate(server.client, key, deadline=deadline.isoformat())
+
+        # then
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert again.json()["id"] == first.json()["id"]
 
 
 class TestQueue:

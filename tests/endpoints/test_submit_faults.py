@@ -185,6 +185,6 @@ def test_a_media_directory_that_takes_no_file_leaves_no_job(server: Server):
     response = submit(server, "fill")
 
     # then
-    assert response.status_code == 507
+    assert response.status_code == 503
     assert ErrorBody.model_validate_json(response.content).error.code == "storage_failed"
     assert server.count_jobs() == 0

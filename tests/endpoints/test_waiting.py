@@ -18,6 +18,7 @@ from shared.domain.status import Phase
 from shared.schemas.jobs import ImageResponse, JobRead
 from shared.schemas.server import ErrorBody
 from tests.builders import new_job
+from tests.endpoints.conftest import ServerFactory
 from tests.endpoints.server import Server
 from tests.factories import mask_bytes, png_bytes
 
@@ -120,6 +121,45 @@ def test_the_wait_can_be_a_preference_in_the_header(server: Server, callers, pre
 @pytest.mark.parametrize("prefer", ["respond-async", "return=minimal", "wait=soon", "wait", "long-wait=10", ""])
 def test_a_preference_that_says_no_time_is_passed_over(server: Server, prefer: str):
     assert submit(server, "generate", "", {"Prefer": prefer}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "prefer", ["wait=100000", "respond-async, wait=1", "wait=0.5, wait=100000", f"wait={'9' * 400}"]
+)
+def test_a_preference_above_the_limit_is_cut_to_it(start_server: ServerFactory, prefer: str):
+    # given
+    server = start_server(max_wait_seconds=0.2)
+
+    # when
+    response = submit(server, "generate", "", {"Prefer": prefer})
+
+    # then
+    assert response.status_code == 202
+    assert response.headers["Preference-Applied"] == "wait=0.2"
+
+
+def test_a_preference_that_is_met_is_named_and_the_first_line_counts(server: Server, callers):
+    # given
+    headers = [("Prefer", "respond-async"), ("Prefer", f"wait={PATIENCE_SECONDS}"), ("Prefer", "wait=0")]
+    answer = callers.submit(server.client.post, "/api/generate", json={"prompt": PROMPT}, headers=headers)
+
+    # when
+    server.worker.finish(*take_next(server))
+
+    # then
+    assert answer.result().status_code == 200
+    assert answer.result().headers["Preference-Applied"] == f"wait={PATIENCE_SECONDS}"
+
+
+def test_a_wait_in_the_query_above_the_limit_stays_refused(server: Server):
+    # when
+    response = submit(server, "generate", "wait=601", {"Prefer": "wait=1"})
+
+    # then
+    assert response.status_code == 422
+    error = ErrorBody.model_validate_json(response.content).error
+    assert (error.details["field"], error.details["limit"]) == ("wait", 600)
+    assert "Preference-Applied" not in submit(server, "generate", "wait=0", {"Prefer": "wait=1"}).headers
 
 
 def test_the_query_goes_before_the_header(server: Server):
