@@ -185,12 +185,6 @@ PARAMETERS = {
     "wait negative": Bad("/api/generate?wait=-1", {"json": {"prompt": "x"}}, "wait", 0),
     "wait infinite": Bad("/api/generate?wait=inf", {"json": {"prompt": "x"}}, "wait"),
     "wait a word": Bad("/api/generate?wait=long", {"json": {"prompt": "x"}}, "wait"),
-    "preferred wait above the limit": Bad(
-        "/api/generate", {"json": {"prompt": "x"}, "headers": {"Prefer": "wait=601"}}, "wait", 600
-    ),
-    "preferred wait far above the limit": Bad(
-        "/api/generate", {"json": {"prompt": "x"}, "headers": {"Prefer": "return=minimal, wait=9999999"}}, "wait", 600
-    ),
     "response format unknown": Bad("/api/generate?response_format=png", {"json": {"prompt": "x"}}, "response_format"),
 }  # fmt: skip
 

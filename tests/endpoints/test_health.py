@@ -183,6 +183,6 @@ def test_a_media_directory_that_is_gone_takes_no_job_and_is_not_ready(server: Se
     refused = server.client.post("/api/generate", json={"prompt": "a small red circle"})
 
     # then
-    assert (refused.status_code, refused.json()["error"]["code"]) == (507, "storage_full")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage_failed")
     status, parts = ready(server)
     assert (status, parts.storage) == (503, "the media directory does not answer (No such file or directory)")
