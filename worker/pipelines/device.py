@@ -1,4 +1,4 @@
-"""The caller of ``torch.cuda``: which device, which dtype, how much memory, and pacing of steps."""
+"""Which device, which dtype, how much memory; pacing of steps, and what goes beside them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Final
 import torch
 
 from shared.domain.errors import DeviceLost
+from worker.pipelines.cuda import Cuda, Event, TorchCuda
 from worker.pipelines.cuda_memory import CudaMemory
 from worker.pipelines.device_memory import DeviceMemory, HostMemory
+from worker.pipelines.pinned import pinned_or_none
 
 _FIRST_WITH_FP8: Final = (8, 9)
 """CUDA compute capability."""
@@ -28,6 +30,8 @@ class Device:
     """Memory of the card in bytes; ``None`` on a CPU."""
     has_fp8: bool = False
     """Whether it multiplies 8-bit floating point numbers: Ada, Hopper, Blackwell."""
+    cuda: Cuda | None = None
+    """How to reach the card; ``None`` on a CPU."""
 
     @property
     def capability(self) -> tuple[int, int]:
@@ -37,7 +41,7 @@ class Device:
     @property
     def is_cuda(self) -> bool:
         """Whether this is an NVIDIA card."""
-        return self.torch_device.type == "cuda"
+        return self.cuda is not None
 
 
 class DeviceUnavailable(RuntimeError):
@@ -53,13 +57,14 @@ def pick_device(wanted: str) -> Device:
       DeviceUnavailable: ``cuda`` is demanded and torch sees no card.
     """
     if wanted != "cpu" and torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
+        properties, card = torch.cuda.get_device_properties(0), torch.device("cuda", 0)
         return Device(
-            torch.device("cuda", 0),
+            card,
             torch.bfloat16,
             f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB, torch {torch.__version__}",
             properties.total_memory,
             has_fp8=(properties.major, properties.minor) >= _FIRST_WITH_FP8,
+            cuda=TorchCuda(card),
         )
     if wanted == "cuda":
         raise DeviceUnavailable(
@@ -72,23 +77,23 @@ def pick_device(wanted: str) -> Device:
 
 def device_memory(device: Device, pinnable_bytes: int) -> DeviceMemory:
     """Return the way of weights to this device; at most ``pinnable_bytes`` of the host's memory are pinned for it."""
-    return CudaMemory(device.torch_device, pinnable_bytes) if device.is_cuda else HostMemory()
+    return HostMemory() if device.cuda is None else CudaMemory(device.cuda, pinnable_bytes)
 
 
 class StepPacer:
     """Keeps the host at most one step ahead of the card, so that progress and cancel mean what they say."""
 
     def __init__(self, device: Device) -> None:
-        self._previous: torch.cuda.Event | None = None
-        self._enabled = device.is_cuda
+        self._cuda = device.cuda
+        self._previous: Event | None = None
 
     def step_done(self) -> None:
         """Mark the end of a step and wait for the end of the one before it."""
-        if not self._enabled:
+        if self._cuda is None:
             return
         if self._previous is not None:
             self._previous.synchronize()
-        self._previous = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._previous = self._cuda.event()
         self._previous.record()
 
 
@@ -96,35 +101,43 @@ class SideStream:
     """Work for the card beside the computing stream; on a CPU it is done in turn."""
 
     def __init__(self, device: Device) -> None:
-        self._stream = torch.cuda.Stream(device.torch_device) if device.is_cuda else None  # type: ignore[no-untyped-call]
+        self._cuda = device.cuda
+        self._stream = None if self._cuda is None else self._cuda.stream()
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """What is started inside waits for nothing that the computing stream does."""
-        if self._stream is None:
+        if self._cuda is None or self._stream is None:
             yield
             return
-        with torch.cuda.stream(self._stream):
+        with self._cuda.on(self._stream):
             yield
 
     def hand_over(self, tensor: torch.Tensor) -> None:
         """Let the computing stream use what was made inside, once it is made."""
-        if self._stream is not None:
-            computing = torch.cuda.current_stream(tensor.device)
+        if self._cuda is not None and self._stream is not None:
+            computing = self._cuda.current_stream()
             computing.wait_stream(self._stream)
-            tensor.record_stream(computing)
+            self._cuda.keep_for(tensor, computing)
 
 
 class HostCopy:
-    """A tensor on its way to the host; the computing stream goes on meanwhile."""
+    """A tensor on its way to the host; the computing stream goes on meanwhile.
+
+    Where the system locks no memory for it, the caller waits.
+    """
 
     def __init__(self, tensor: torch.Tensor, device: Device) -> None:
-        self._arrived: torch.cuda.Event | None = None
+        self._arrived: Event | None = None
         self._tensor = tensor
-        if device.is_cuda:
-            self._tensor = torch.empty_like(tensor, device="cpu", pin_memory=True)
-            self._tensor.copy_(tensor, non_blocking=True)
-            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        if device.cuda is not None:
+            locked = pinned_or_none(device.cuda, tensor.nbytes)
+            if locked is None:
+                self._tensor = tensor.to("cpu")
+                return
+            self._tensor = locked.view(tensor.dtype).view(tensor.shape)
+            device.cuda.copy(self._tensor, tensor)
+            self._arrived = device.cuda.event()
             self._arrived.record()
 
     def wait(self) -> torch.Tensor:
@@ -162,5 +175,5 @@ def device_loss() -> Iterator[None]:
 
 def free_cached_memory(device: Device) -> None:
     """Give cached blocks back to the driver after an out-of-memory error."""
-    if device.is_cuda:
-        torch.cuda.empty_cache()
+    if device.cuda is not None:
+        device.cuda.free_cache()
