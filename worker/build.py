@@ -29,6 +29,7 @@ from shared.ids import new_owner_id
 from shared.settings import WorkerSettings
 from shared.storage.base import MediaStorage
 from shared.storage.local import LocalMediaStorage
+from worker.allocator_settings import prefer_expandable_segments
 from worker.budgets import Budgets
 from worker.generators.interface import ImageGeneratorInterface
 from worker.gpu_lock import GpuLock
@@ -181,6 +182,7 @@ def _limits(settings: WorkerSettings) -> RunnerLimits:
 
 def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
     """Return the local generator and what it can run; imports torch."""
+    prefer_expandable_segments()
     from worker.generators.local import LocalGenerator
     from worker.generators.unavailable import UnavailableGenerator
     from worker.pipelines.device import DeviceUnavailable
@@ -193,4 +195,5 @@ def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
     except DeviceUnavailable as error:
         log.error("no generator", action="no_device", error=str(error))
         return UnavailableGenerator(str(error)), nothing_runs(settings, str(error))
-    return LocalGenerator(store), worker_report(settings, store.device, store.weights, store.speed.report)
+    report = worker_report(settings, store.device, store.weights, store.speed.report, store.shortage)
+    return LocalGenerator(store), report

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import Final
 
 from shared.catalog import CATALOG, find_model
 from shared.domain.errors import RequestError, UnknownModel
 from shared.domain.precision import Precision, ResidencyKey
+from shared.host_memory import available_bytes
 from shared.planner import GIB, Budget, ResidencyPlan, Transfer, Wanted, best_precision, gpu_specs, plan
 from shared.planner.report import plan_report
 
@@ -23,7 +23,7 @@ def run_plan(
     """Print a plan for comma-separated models; return 1 when there is none, with the reason."""
     budget = Budget(
         gpu_bytes=round(gpu_gib * GIB) if gpu_gib else None,
-        host_bytes=round(host_gib * GIB) if host_gib else host_memory_bytes(),
+        host_bytes=round(host_gib * GIB) if host_gib else available_bytes(),
         link_bytes_per_second=round(link_gb_per_second * _GB),
     )
     try:
@@ -53,11 +53,6 @@ def _user_name(name: str) -> str:
         there = f"it has {known.name}" if known else "it has none"
         raise UnknownModel(f"There is no adapter {adapter!r} for {spec.model}; {there}.", field="model")
     return f"{spec.model}+{known.name}"
-
-
-def host_memory_bytes() -> int:
-    """Return the memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def to_text(made: ResidencyPlan, budget: Budget) -> str:

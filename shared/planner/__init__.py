@@ -1,6 +1,6 @@
 """The memory planner: pure arithmetic from sizes and budgets to a residency plan with a reason."""
 
-from shared.planner.budget import PCIE_4_BYTES_PER_SECOND, PCIE_5_BYTES_PER_SECOND, Budget
+from shared.planner.budget import MARGIN_BYTES, PCIE_4_BYTES_PER_SECOND, PCIE_5_BYTES_PER_SECOND, Budget
 from shared.planner.host import Transfer, leaving
 from shared.planner.layout import Layout, Shape
 from shared.planner.residency import DoesNotFit, ResidencyPlan, Wanted, best_precision, plan
@@ -9,6 +9,7 @@ from shared.planner.specs import GpuSpec, gpu_specs
 
 __all__ = [
     "GIB",
+    "MARGIN_BYTES",
     "PCIE_4_BYTES_PER_SECOND",
     "PCIE_5_BYTES_PER_SECOND",
     "Budget",

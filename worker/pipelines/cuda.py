@@ -26,6 +26,11 @@ class CardMemory:
         """What this process could still fill with tensors."""
         return self.free + self.reserved - self.active
 
+    @property
+    def share(self) -> int:
+        """What this process has or could get."""
+        return self.free + self.reserved
+
 
 class Event(Protocol):
     """A mark in the work of a stream, as ``torch.cuda.Event``."""

@@ -10,6 +10,7 @@ from typing import Final
 import torch
 
 from shared.domain.errors import DeviceLost
+from shared.planner import MARGIN_BYTES
 from worker.pipelines.cuda import Cuda, Event, TorchCuda
 from worker.pipelines.cuda_memory import CudaMemory
 from worker.pipelines.device_memory import DeviceMemory, HostMemory
@@ -51,14 +52,15 @@ class DeviceUnavailable(RuntimeError):
 def pick_device(wanted: str) -> Device:
     """Return the device for a setting: ``auto``, ``cuda`` or ``cpu``.
 
-    bfloat16 on CUDA; float32 on a CPU, where bfloat16 is slow.
+    bfloat16 on CUDA; float32 on a CPU, where bfloat16 is slow. On a card torch may take what is free, less a margin
+    for the driver and the desktop: so a shortage shows where it can be mended, as torch's own error.
 
     Raises:
       DeviceUnavailable: ``cuda`` is demanded and torch sees no card.
     """
     if wanted != "cpu" and torch.cuda.is_available():
         properties, card = torch.cuda.get_device_properties(0), torch.device("cuda", 0)
-        return Device(
+        device = Device(
             card,
             torch.bfloat16,
             f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB, torch {torch.__version__}",
@@ -66,6 +68,8 @@ def pick_device(wanted: str) -> Device:
             has_fp8=(properties.major, properties.minor) >= _FIRST_WITH_FP8,
             cuda=TorchCuda(card),
         )
+        keep_margin(device)
+        return device
     if wanted == "cuda":
         raise DeviceUnavailable(
             "FLUX_DEVICE=cuda, but torch sees no CUDA device. Check `nvidia-smi` and the CUDA build of torch."
@@ -73,6 +77,12 @@ def pick_device(wanted: str) -> Device:
     return Device(
         torch.device("cpu"), torch.float32, f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}", None
     )
+
+
+def keep_margin(device: Device) -> None:
+    """Let torch have of a card what is free or its own already, less a margin; it raises its own error beyond that."""
+    if device.cuda is not None and device.total_bytes is not None:
+        device.cuda.limit(min(device.total_bytes, device.cuda.memory().share - MARGIN_BYTES))
 
 
 def device_memory(device: Device, pinnable_bytes: int) -> DeviceMemory:
