@@ -31,6 +31,7 @@ from shared.ids import new_owner_id
 from shared.settings import WorkerSettings
 from shared.storage.base import MediaStorage
 from shared.storage.local import LocalMediaStorage
+from worker.allocator_settings import prefer_expandable_segments
 from worker.budgets import Budgets
 from worker.engine_start import RETRY_SECONDS, make_engine, trouble_before
 from worker.generators.interface import ImageGeneratorInterface
@@ -213,9 +214,11 @@ def make_local_generator() -> tuple[ImageGeneratorInterface, WorkerReport]:
       DeviceUnavailable: the device or the attention backend that the settings demand is not to be had.
       Exception: whatever else keeps torch and its companions from working here.
     """
+    prefer_expandable_segments()
     from worker.generators.local import LocalGenerator
     from worker.pipelines.resident import pipeline_store
     from worker.pipelines.selection import worker_report
 
     store = pipeline_store()
-    return LocalGenerator(store), worker_report(WorkerSettings(), store.device, store.weights, store.speed.report)
+    report = worker_report(WorkerSettings(), store.device, store.weights, store.speed.report, store.shortage)
+    return LocalGenerator(store), report

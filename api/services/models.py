@@ -101,6 +101,7 @@ class ModelService:
             device=report.device if report else None,
             plan=report.plan if report else None,
             speed=report.speed if report else None,
+            shortage=report.shortage if report else None,
         )
 
     def _report(self) -> WorkerReport | None:

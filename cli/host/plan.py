@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from shared.catalog import CATALOG, find_model
 from shared.domain.errors import RequestError, UnknownModel
 from shared.domain.params import JobKind
 from shared.domain.precision import Precision, ResidencyKey
+from shared.host_memory import available_bytes
 from shared.planner import (
     ALTERNATING,
     ANY_JOBS,
@@ -52,7 +52,7 @@ def run_plan(
     """Print a plan for comma-separated models and square pictures; return 1 when there is none, with the reason."""
     budget = Budget(
         gpu_bytes=round(gpu_gib * GIB) if gpu_gib else None,
-        host_bytes=round(host_gib * GIB) if host_gib else host_memory_bytes(),
+        host_bytes=round(host_gib * GIB) if host_gib else available_bytes(),
         link_bytes_per_second=round(link_gb_per_second * _GB),
     )
     try:
@@ -87,11 +87,6 @@ def _user_name(name: str) -> str:
 
 def _reads_a_picture(user: str) -> bool:
     return CATALOG[user.partition("+")[0]].kind is not JobKind.GENERATE
-
-
-def host_memory_bytes() -> int:
-    """Return the memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def to_text(made: ResidencyPlan, budget: Budget) -> str:

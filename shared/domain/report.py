@@ -117,6 +117,8 @@ class WorkerReport(BaseModel):
     plan: PlanReport | None = None
     """What the default models get of the card; ``None`` when they cannot be planned for, the reason is in the log."""
     speed: SpeedReport | None = None
+    shortage: str | None = None
+    """What the host's memory lacks, such as pinned memory under WSL2, and what that means; ``None``: nothing."""
 
     def precision_of(self, model: str) -> Precision:
         """Return the precision of a job of this model that names none."""

@@ -1,6 +1,6 @@
 """The memory planner: pure arithmetic from sizes and budgets to a residency plan with a reason."""
 
-from shared.planner.budget import PCIE_4_BYTES_PER_SECOND, PCIE_5_BYTES_PER_SECOND, Budget
+from shared.planner.budget import MARGIN_BYTES, PCIE_4_BYTES_PER_SECOND, PCIE_5_BYTES_PER_SECOND, Budget
 from shared.planner.host import Transfer, leaving
 from shared.planner.layout import Layout, Shape
 from shared.planner.mix import ALTERNATING, ANY_JOBS, NEW_PROMPTS, SAME_MODEL, Mix
@@ -13,6 +13,7 @@ __all__ = [
     "ALTERNATING",
     "ANY_JOBS",
     "GIB",
+    "MARGIN_BYTES",
     "NEW_PROMPTS",
     "PCIE_4_BYTES_PER_SECOND",
     "PCIE_5_BYTES_PER_SECOND",

@@ -73,3 +73,5 @@ class ModelsRead(BaseModel):
     device: str | None
     plan: PlanReport | None
     speed: SpeedReport | None
+    shortage: str | None = None
+    """What the host's memory lacks, and what that means for switches; ``None``: nothing that is known."""

@@ -12,7 +12,7 @@ from shared.planner import Shape
 from tests.contract.small_card import card, store_on
 from worker.generators.flux_local import FluxLocalGenerator
 from worker.generators.interface import SilentContext
-from worker.pipelines.ladder import JobShape, Ladder, Relief
+from worker.pipelines.ladder import RETRY_JOBS, RETRY_SECONDS, JobShape, Ladder, Relief, Rung
 
 LARGE = {"model": "demo", "width": 256, "height": 256, "num_inference_steps": 1, "seed": 7}
 SMALL = {**LARGE, "width": 128, "height": 128}
@@ -155,3 +155,43 @@ def test_images_that_exist_are_not_made_again(store, generator):
     hungry = make_hungry(store, lambda _: calls.append(1) or len(calls) == 2)
     images = generator.generate("a red circle", **{**SMALL, "num_images": 3})
     assert (len(images), hungry.refusals, len(calls)) == (3, 1, 4)
+
+
+class TestForgetting:
+    JOB = JobShape(ResidencyKey("schnell"), Shape())
+    TWO = Rung((Relief.ENCODERS_AWAY, Relief.SMALLEST_PLAN))
+    ONE = Rung((Relief.ENCODERS_AWAY,))
+
+    def ladder(self):
+        self.now = 0.0
+        ladder = Ladder(lambda: self.now)
+        ladder.remember(self.JOB, self.TWO)
+        return ladder
+
+    def test_for_some_jobs_they_start_where_the_last_one_got_through_then_one_tries_with_less(self):
+        ladder = self.ladder()
+        assert [ladder.first(self.JOB) for _ in range(RETRY_JOBS)] == [self.TWO] * RETRY_JOBS
+        assert ladder.first(self.JOB) == self.ONE
+
+    def test_after_some_minutes_too(self):
+        ladder = self.ladder()
+        self.now = RETRY_SECONDS - 1
+        assert ladder.first(self.JOB) == self.TWO
+        self.now = RETRY_SECONDS
+        assert ladder.first(self.JOB) == self.ONE
+
+    def test_a_try_that_fails_is_not_repeated_by_the_next_job(self):
+        ladder = self.ladder()
+        self.now = RETRY_SECONDS
+        ladder.first(self.JOB)
+        ladder.remember(self.JOB, self.TWO)
+        assert ladder.first(self.JOB) == self.TWO
+
+    def test_tries_that_succeed_lead_back_to_where_nothing_is_given_up(self):
+        ladder = self.ladder()
+        for rung in (self.ONE, Rung()):
+            self.now += RETRY_SECONDS
+            assert ladder.first(self.JOB) == rung
+            ladder.remember(self.JOB, rung)
+        self.now += RETRY_SECONDS
+        assert ladder.first(self.JOB) == Rung()

@@ -21,6 +21,7 @@ from shared.domain.precision import Precision, ResidencyKey
 from shared.planner import GpuSpec
 from shared.settings import WorkerSettings
 from tests.contract.small_card import OPTIONS, SHAPE, SIDE, WORKING, card, store_on
+from tests.recording_device import RecordingCuda
 from worker.demo.checker import matches, read
 from worker.demo.renderer import render
 from worker.demo.world import Scene, Thing
@@ -251,7 +252,7 @@ class TestReports:
     @pytest.mark.parametrize(("gib", "expected"), [(12, "balanced"), (16, "balanced"), (24, "exact")])
     def test_auto_picks_the_best_that_fits_and_leaves_the_offload_alone(self, tmp_path, gib, expected):
         # Given a card that is too small for the exact weights, but not for fewer bits
-        device = dataclasses.replace(card(1), total_bytes=gib * 2**30, torch_device=torch.device("cuda"))
+        device = dataclasses.replace(card(1), total_bytes=gib * 2**30, cuda=RecordingCuda(gib * 2**30))
         report = precision_report(CATALOG["schnell"], device, settings(tmp_path))
         assert (report.default, report.reason) == (expected, "the best that fits this device")
 

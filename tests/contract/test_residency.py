@@ -14,8 +14,8 @@ from shared.planner.sizes import decoding_bytes
 from tests.builders import params
 from tests.contract.small_card import OPTIONS, ROOM_FOR_ALL, ROOM_FOR_ONE, SHAPE, SIDE, TRANSFORMER, card, store_on
 from worker.generators.flux_local import FluxLocalGenerator
-from worker.pipelines.cuda_memory import CHUNK_BYTES, PackedChunks
 from worker.pipelines.device_memory import Block, HostMemory, blocks_of, weights_of
+from worker.pipelines.pinned import CHUNK_BYTES, PackedChunks
 from worker.pipelines.residency import Residency
 
 

@@ -383,3 +383,17 @@ class TestProperties:
         made = [attempt(card(80, host_gib), wanted) for host_gib in sorted(sizes)]
         if None not in made:
             assert made[0].pinned_bytes <= made[1].pinned_bytes
+
+
+class TestWhatIsFree:
+    def usable(self, free_gib):
+        free = None if free_gib is None else round(free_gib * GIB)
+        return Budget(gpu_bytes=31 * GIB, gpu_free_bytes=free, host_bytes=64 * GIB).usable_bytes / GIB
+
+    def test_a_card_that_nobody_else_uses_offers_its_nominal_share(self):
+        assert self.usable(None) == pytest.approx(29.88, abs=0.01)
+        assert self.usable(30.8) == self.usable(None)
+
+    def test_what_others_have_and_a_margin_of_three_quarters_of_a_gib_is_not_planned_with(self):
+        assert self.usable(28.0) == pytest.approx(27.25)
+        assert self.usable(0.5) == 0

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Protocol
 
+from shared.domain.errors import OutOfMemory
 from shared.domain.job import NextJob
 from shared.domain.model import ModelFamily
 from shared.domain.params import EditParams, JobParams
@@ -115,8 +116,8 @@ class Ahead:
         """Give up rather than take memory from the running job."""
         try:
             yield
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
+        except (RuntimeError, OutOfMemory) as error:
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
                 raise
             self.close()
             self._next = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,9 +16,10 @@ from shared.domain.precision import ResidencyKey
 from shared.domain.status import Phase
 from shared.planner import Shape
 from worker.generators.ahead import Ahead
-from worker.generators.climb import Climb
+from worker.generators.climb import Climb, on_a_clear_device
 from worker.generators.interface import Foresight, GenerationContext, nothing_foreseen
 from worker.pipelines.assemble import starting_from_picture
+from worker.pipelines.conditioning import expected_conditioning
 from worker.pipelines.decode import decode_latents
 from worker.pipelines.device import StepPacer
 from worker.pipelines.device_errors import device_faults
@@ -79,15 +80,17 @@ class Painter:
         context.on_phase(Phase.LOADING)
         shape = _shape(params, pictures)
         with device_faults(self.store.device.check):
-            loaded = self.store.load(spec, params.precision)
+            loaded = on_a_clear_device(self.store, lambda: self.store.load(spec, params.precision))
             try:
                 placement = self.store.place(loaded, shape, adapter)
                 job = JobShape(ResidencyKey(spec.model, params.precision, adapter), shape)
-                climb = Climb(self.ladder, job, placement, context, self.store.device)
+                climb = Climb(self.ladder, job, placement, context, self.store)
                 starts_from_picture = spec.kind is JobKind.GENERATE and "image" in pictures
                 runs = starting_from_picture(loaded) if starts_from_picture else loaded
                 ahead = Ahead(self.store, calls, loaded, placement, self.foresight)
-                with (guide or _unguided)(runs, params) as (guided, look), closing(ahead):
+                with ExitStack() as stack, closing(ahead):
+                    dress = guide or _unguided
+                    guided, look = climb.until_it_fits(lambda: stack.enter_context(dress(runs, params)))
                     return self._run(calls, climb, guided, params, pictures, look, ahead, finish)
             finally:
                 loaded.pipeline.maybe_free_model_hooks()
@@ -103,7 +106,7 @@ class Painter:
         ahead: Ahead,
         finish: Finish,
     ) -> list[Image.Image]:
-        placement, context = climb.placement, climb.context
+        placement, context, moved = climb.placement, climb.context, self.store.residency.brought_bytes
         start_preview = self._previewing(climb, loaded, params)
         context.on_phase(Phase.ENCODING)
         loaded = calls.prepare(loaded, params, context)
@@ -114,6 +117,7 @@ class Painter:
         inputs = pictures | calls.arguments(loaded, params, "image" in pictures)
         inputs |= climb.until_it_fits(look)
         inputs |= climb.until_it_fits(lambda: calls.encode(loaded, placement, params))
+        climb.until_it_fits(lambda: self._make_table(loaded, placement, params, inputs))
         ahead.encode()
 
         def paint(index: int) -> Image.Image:
@@ -134,7 +138,16 @@ class Painter:
             context.on_image(index, image)
             images.append(image)
         climb.done()
+        if self.store.shortage is not None and self.store.residency.brought_bytes > moved:
+            context.warn(self.store.shortage)
         return images
+
+    @staticmethod
+    def _make_table(
+        loaded: LoadedPipeline, placement: Placement | Unmanaged, params: BaseParams, inputs: dict[str, Any]
+    ) -> None:
+        """Make what the first step reads before the weights of the denoiser set out."""
+        placement.make_table(lambda: expected_conditioning(loaded.pipeline, params, inputs["pooled_prompt_embeds"]))
 
     def _previewing(self, climb: Climb, loaded: LoadedPipeline, params: BaseParams) -> Callable[[], Previewer | None]:
         """Return what follows the making of one image, and shows it where somebody wants to see it."""

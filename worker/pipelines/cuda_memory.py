@@ -1,32 +1,42 @@
-"""A card's memory: masters packed into pinned chunks, copies on a stream of their own. Beside ``device``, the only
-module that calls ``torch.cuda``."""
+"""A card's memory: masters packed into pinned chunks, copies on a stream of their own."""
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Generator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 
-from worker.pipelines.device_memory import Block, Weight
-
-CHUNK_BYTES: Final = 2**30
-"""torch rounds each pinned allocation up to a power of two: weight by weight, FLUX would take half as much again."""
-
-RING_HALF_BYTES: Final = 256 * 2**20
-_ALIGNMENT: Final = 256
+from shared.host_memory import pinning_limit
+from shared.planner import GIB
+from worker.pipelines.cuda import Cuda, Event
+from worker.pipelines.device_memory import Arrival, Block, Weight
+from worker.pipelines.passing import PassingBuffers, passing_bytes
+from worker.pipelines.pinned import PackedChunks, PinnedRing, pinned_or_none
 
 
 class CudaMemory:
     """Implements ``DeviceMemory`` for one card."""
 
-    def __init__(self, device: torch.device, pinnable_bytes: int) -> None:
-        self._device = device
-        self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._chunks = PackedChunks(pinnable_bytes - 2 * RING_HALF_BYTES, _pinned)
-        self._ring = PinnedRing()
+    def __init__(self, cuda: Cuda, pinnable_bytes: int) -> None:
+        self._cuda = cuda
+        self._copies = cuda.stream()
+        self._ring = PinnedRing(cuda, pinnable_bytes)
+        self._chunks = PackedChunks(pinnable_bytes - self._ring.bytes, partial(pinned_or_none, cuda))
+
+    @property
+    def shortage(self) -> str | None:
+        """What a refusal of pinned memory means for switches, in words; ``None`` where nothing was refused."""
+        if self._ring.bytes == 0:
+            how = "weights are copied from pageable memory, which is slow and makes the worker wait"
+        elif self._chunks.is_refused:
+            how = f"the rest passes through a pinned ring of {self._ring.bytes / 2**20:.0f} MiB, which is slower"
+        else:
+            return None
+        return (
+            f"The system pins {self._chunks.bytes / GIB:.1f} GiB of weights and refuses more: {how}. {pinning_limit()}"
+        )
 
     def master(self, data: torch.Tensor) -> torch.Tensor:
         """Return a pinned copy; without room for one, the weight itself, which then goes through the ring."""
@@ -37,113 +47,76 @@ class CudaMemory:
         """Give its place in a chunk back; a chunk without masters is free for others."""
         self._chunks.release(master)
 
-    def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> None:
+    def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> Arrival:
         """Start the copies and return; a layer waits, on the card, for its own weights when it is called first."""
-        computing = torch.cuda.current_stream(self._device)
+        computing = self._cuda.current_stream()
         arriving = {
-            weight: torch.empty_like(masters[weight], device=self._device)
+            weight: self._cuda.empty(*masters[weight].shape, dtype=masters[weight].dtype)
             for block in blocks
             for weight in block.weights
         }
         self._copies.wait_stream(computing)  # kernels that still run may own the memory that was just given out
-        with torch.cuda.stream(self._copies):
+        arrived = self._cuda.event()
+        with self._cuda.on(self._copies):
             for block in blocks:
                 for weight in block.weights:
                     self._copy(arriving[weight], masters[weight])
-                arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                arrived = self._cuda.event()
                 arrived.record()
                 if block.door is None:
                     computing.wait_event(arrived)
                 else:
-                    _wait_once(block.door, arrived)
+                    _wait_once(self._cuda, block.door, arrived)
         for weight, data in arriving.items():
-            data.record_stream(self._copies)  # an eviction before the copy has ended must not free its target
+            self._cuda.keep_for(data, self._copies)  # an eviction before the copy has ended must not free its target
             weight.data = data
+        return partial(self._lend, arrived, tuple(arriving))
+
+    def stream(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> Generator[Block, None, None]:
+        """Let blocks pass through two buffers of the size of the largest; whoever asks for the next has read the last.
+
+        The stream that is current when a block is asked for reads it.
+        """
+        turns = [[masters[weight] for weight in block.weights] for block in blocks]
+        buffers = PassingBuffers(self._cuda, self._copies, max(map(passing_bytes, turns), default=0))
+        try:
+            coming = buffers.fill(0, turns[0], self._copy) if turns else []
+            for turn, block in enumerate(blocks):
+                here = coming
+                if turn + 1 < len(turns):
+                    coming = buffers.fill(turn + 1, turns[turn + 1], self._copy)
+                reader = self._cuda.current_stream()
+                buffers.begin_reading(turn, reader)
+                for weight, data in zip(block.weights, here, strict=True):
+                    weight.data = data
+                try:
+                    yield block
+                finally:
+                    buffers.end_reading(turn, reader)
+        finally:
+            buffers.close()
 
     def absent(self, master: torch.Tensor) -> torch.Tensor:
         """Return an empty tensor on the card: diffusers asks the first weight of a model where it runs."""
-        return torch.empty(0, dtype=master.dtype, device=self._device)
+        return self._cuda.empty(0, dtype=master.dtype)
 
     def _copy(self, target: torch.Tensor, master: torch.Tensor) -> None:
-        if master.is_pinned():
-            target.copy_(master, non_blocking=True)
+        if self._chunks.holds(master):
+            self._cuda.copy(target, master)
         else:
             self._ring.copy(target, master)
 
-
-class PackedChunks:
-    """Copies of tensors one behind the other in large buffers, up to a limit in bytes.
-
-    A buffer is given back when all of its copies are released.
-    """
-
-    def __init__(self, most_bytes: int, allocate: Callable[[int], torch.Tensor]) -> None:
-        self._left = most_bytes
-        self._allocate = allocate
-        self._chunk = torch.empty(0, dtype=torch.uint8)
-        self._used = 0
-        self._copies: Counter[int] = Counter()
-        """By the address of their buffer."""
-
-    def copy_of(self, data: torch.Tensor) -> torch.Tensor | None:
-        """Return an equal tensor inside a chunk, or ``None`` when the limit is reached."""
-        if self._used + data.nbytes > self._chunk.nbytes:
-            size = max(CHUNK_BYTES, 1 << (data.nbytes - 1).bit_length())
-            if size > self._left:
-                return None
-            self._left -= size
-            self._chunk, self._used = self._allocate(size), 0
-        place = self._chunk[self._used : self._used + data.nbytes]
-        self._used += -(-data.nbytes // _ALIGNMENT) * _ALIGNMENT
-        self._copies[_buffer(place).data_ptr()] += 1
-        return place.view(data.dtype).view(data.shape).copy_(data)
-
-    def release(self, copy: torch.Tensor) -> None:
-        """Forget a copy; a tensor that is none is left alone."""
-        buffer = _buffer(copy)
-        address = buffer.data_ptr()
-        if address not in self._copies:
-            return
-        self._copies[address] -= 1
-        if self._copies[address] == 0:
-            del self._copies[address]
-            self._left += buffer.nbytes()
-            if address == _buffer(self._chunk).data_ptr():
-                self._chunk, self._used = torch.empty(0, dtype=torch.uint8), 0
+    def _lend(self, arrived: Event, weights: Sequence[Weight]) -> None:
+        """Let the current stream read weights where they are, and keep their memory until it has."""
+        reader = self._cuda.current_stream()
+        reader.wait_event(arrived)
+        for weight in weights:
+            self._cuda.keep_for(weight.data, reader)
 
 
-class PinnedRing:
-    """Two pinned buffers in turn: while one is copied to the card, the other is filled from pageable memory."""
-
-    def __init__(self) -> None:
-        self._halves: itertools.cycle[tuple[torch.Tensor, Any]] | None = None
-
-    def copy(self, target: torch.Tensor, master: torch.Tensor) -> None:
-        """Copy on the current stream; blocks the caller while the host's part is done."""
-        if self._halves is None:
-            buffers = [_pinned(RING_HALF_BYTES) for _ in range(2)]
-            self._halves = itertools.cycle([(buffer, torch.cuda.Event()) for buffer in buffers])  # type: ignore[no-untyped-call]
-        source, destination = (tensor.contiguous().view(-1).view(torch.uint8) for tensor in (master, target))
-        for start in range(0, source.nbytes, RING_HALF_BYTES):
-            buffer, left = next(self._halves)
-            left.synchronize()
-            piece = buffer[: min(RING_HALF_BYTES, source.nbytes - start)]
-            piece.copy_(source[start : start + piece.nbytes])
-            destination[start : start + piece.nbytes].copy_(piece, non_blocking=True)
-            left.record()
-
-
-def _buffer(tensor: torch.Tensor) -> torch.UntypedStorage:
-    return tensor.untyped_storage()
-
-
-def _pinned(size: int) -> torch.Tensor:
-    return torch.empty(size, dtype=torch.uint8, pin_memory=True)
-
-
-def _wait_once(door: torch.nn.Module, arrived: Any) -> None:
-    def wait(*_: object) -> None:
+def _wait_once(cuda: Cuda, door: torch.nn.Module, arrived: Event) -> None:
+    def wait(*_: Any) -> None:
         handle.remove()
-        torch.cuda.current_stream().wait_event(arrived)
+        cuda.current_stream().wait_event(arrived)
 
     handle = door.register_forward_pre_hook(wait)

@@ -1,4 +1,4 @@
-"""The caller of ``torch.cuda``: which device, which dtype, how much memory, and pacing of steps."""
+"""Which device, which dtype, how much memory; pacing of steps, and what goes beside them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Final
 
 import torch
 
-from shared.planner import PCIE_4_BYTES_PER_SECOND
+from shared.planner import MARGIN_BYTES, PCIE_4_BYTES_PER_SECOND
+from worker.pipelines.cuda import Cuda, Event, TorchCuda
 from worker.pipelines.cuda_memory import CudaMemory
 from worker.pipelines.device_memory import DeviceMemory, HostMemory
 from worker.pipelines.driver import has_nvidia_driver
+from worker.pipelines.pinned import pinned_or_none
 
 _FIRST_WITH_FP8: Final = (8, 9)
 """CUDA compute capability."""
@@ -31,6 +33,8 @@ class Device:
     """Whether it multiplies 8-bit floating point numbers: Ada, Hopper, Blackwell by their kind; see ``fp8_trial``."""
     link_gb_per_second: float = PCIE_4_BYTES_PER_SECOND / 1e9
     """From pinned host memory to the card; see ``link``."""
+    cuda: Cuda | None = None
+    """How to reach the card; ``None`` on a CPU."""
 
     @property
     def capability(self) -> tuple[int, int]:
@@ -40,7 +44,7 @@ class Device:
     @property
     def is_cuda(self) -> bool:
         """Whether this is an NVIDIA card."""
-        return self.torch_device.type == "cuda"
+        return self.cuda is not None
 
     def check(self) -> None:
         """Return when the current stream's work is done, and a small one behind it.
@@ -58,20 +62,24 @@ class DeviceUnavailable(RuntimeError):
 def pick_device(wanted: str) -> Device:
     """Return the device for a setting: ``auto``, ``cuda`` or ``cpu``.
 
-    bfloat16 on CUDA; float32 on a CPU, where bfloat16 is slow.
+    bfloat16 on CUDA; float32 on a CPU, where bfloat16 is slow. On a card torch may take what is free, less a margin
+    for the driver and the desktop: so a shortage shows where it can be mended, as torch's own error.
 
     Raises:
       DeviceUnavailable: torch sees no card, though ``cuda`` is demanded, or a CUDA build has a driver to work with.
     """
     if wanted != "cpu" and torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        return Device(
-            torch.device("cuda", 0),
+        properties, card = torch.cuda.get_device_properties(0), torch.device("cuda", 0)
+        device = Device(
+            card,
             torch.bfloat16,
             f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB, torch {torch.__version__}",
             properties.total_memory,
             has_fp8=(properties.major, properties.minor) >= _FIRST_WITH_FP8,
+            cuda=TorchCuda(card),
         )
+        keep_margin(device)
+        return device
     if wanted == "cuda":
         raise DeviceUnavailable(
             "FLUX_DEVICE=cuda, but torch sees no CUDA device. Check `nvidia-smi` and the CUDA build of torch."
@@ -86,25 +94,31 @@ def pick_device(wanted: str) -> Device:
     )
 
 
+def keep_margin(device: Device) -> None:
+    """Let torch have of a card what is free or its own already, less a margin; it raises its own error beyond that."""
+    if device.cuda is not None and device.total_bytes is not None:
+        device.cuda.limit(min(device.total_bytes, device.cuda.memory().share - MARGIN_BYTES))
+
+
 def device_memory(device: Device, pinnable_bytes: int) -> DeviceMemory:
     """Return the way of weights to this device; at most ``pinnable_bytes`` of the host's memory are pinned for it."""
-    return CudaMemory(device.torch_device, pinnable_bytes) if device.is_cuda else HostMemory()
+    return HostMemory() if device.cuda is None else CudaMemory(device.cuda, pinnable_bytes)
 
 
 class StepPacer:
     """Keeps the host at most one step ahead of the card, so that progress and cancel mean what they say."""
 
     def __init__(self, device: Device) -> None:
-        self._previous: torch.cuda.Event | None = None
-        self._enabled = device.is_cuda
+        self._cuda = device.cuda
+        self._previous: Event | None = None
 
     def step_done(self) -> None:
         """Mark the end of a step and wait for the end of the one before it."""
-        if not self._enabled:
+        if self._cuda is None:
             return
         if self._previous is not None:
             self._previous.synchronize()
-        self._previous = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._previous = self._cuda.event()
         self._previous.record()
 
 
@@ -112,35 +126,43 @@ class SideStream:
     """Work for the card beside the computing stream; on a CPU it is done in turn."""
 
     def __init__(self, device: Device) -> None:
-        self._stream = torch.cuda.Stream(device.torch_device) if device.is_cuda else None  # type: ignore[no-untyped-call]
+        self._cuda = device.cuda
+        self._stream = None if self._cuda is None else self._cuda.stream()
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """What is started inside waits for nothing that the computing stream does."""
-        if self._stream is None:
+        if self._cuda is None or self._stream is None:
             yield
             return
-        with torch.cuda.stream(self._stream):
+        with self._cuda.on(self._stream):
             yield
 
     def hand_over(self, tensor: torch.Tensor) -> None:
         """Let the computing stream use what was made inside, once it is made."""
-        if self._stream is not None:
-            computing = torch.cuda.current_stream(tensor.device)
+        if self._cuda is not None and self._stream is not None:
+            computing = self._cuda.current_stream()
             computing.wait_stream(self._stream)
-            tensor.record_stream(computing)
+            self._cuda.keep_for(tensor, computing)
 
 
 class HostCopy:
-    """A tensor on its way to the host; the computing stream goes on meanwhile."""
+    """A tensor on its way to the host; the computing stream goes on meanwhile.
+
+    Where the system locks no memory for it, the caller waits.
+    """
 
     def __init__(self, tensor: torch.Tensor, device: Device) -> None:
-        self._arrived: torch.cuda.Event | None = None
+        self._arrived: Event | None = None
         self._tensor = tensor
-        if device.is_cuda:
-            self._tensor = torch.empty_like(tensor, device="cpu", pin_memory=True)
-            self._tensor.copy_(tensor, non_blocking=True)
-            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        if device.cuda is not None:
+            locked = pinned_or_none(device.cuda, tensor.nbytes)
+            if locked is None:
+                self._tensor = tensor.to("cpu")
+                return
+            self._tensor = locked.view(tensor.dtype).view(tensor.shape)
+            device.cuda.copy(self._tensor, tensor)
+            self._arrived = device.cuda.event()
             self._arrived.record()
 
     def wait(self) -> torch.Tensor:
@@ -152,5 +174,5 @@ class HostCopy:
 
 def free_cached_memory(device: Device) -> None:
     """Give cached blocks back to the driver after an out-of-memory error."""
-    if device.is_cuda:
-        torch.cuda.empty_cache()
+    if device.cuda is not None:
+        device.cuda.free_cache()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +10,9 @@ import torch
 
 Weight = torch.Tensor
 """A parameter or buffer of a module; its ``data`` is replaced as it comes and goes."""
+
+Arrival = Callable[[], None]
+"""Lets the stream that is current when it is called read weights that were brought, all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +39,27 @@ class DeviceMemory(Protocol):
     def release(self, master: torch.Tensor) -> None:
         """Give back what a master took that nobody will ask for again."""
 
-    def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> None:
-        """Give every weight its values on the device, in the order of the blocks."""
+    def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> Arrival:
+        """Give every weight its values on the device, in the order of the blocks.
+
+        A call of a block's door waits for its weights; others have to call what is returned.
+        """
+
+    def stream(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> Generator[Block, None, None]:
+        """Yield each block with its values on the device until the next is asked for, which is on its way."""
 
     def absent(self, master: torch.Tensor) -> torch.Tensor:
         """Return what stands in for a weight that is not there: of its type and on the device, without a value."""
 
+    @property
+    def shortage(self) -> str | None:
+        """What the host's memory lacks, in words for the owner of the machine; ``None``: nothing."""
+
 
 class HostMemory:
     """Without a card the masters are the weights: nothing is copied."""
+
+    shortage = None
 
     def master(self, data: torch.Tensor) -> torch.Tensor:
         """Return the weight itself."""
@@ -54,11 +68,18 @@ class HostMemory:
     def release(self, master: torch.Tensor) -> None:
         """Do nothing: it goes with the weight."""
 
-    def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> None:
+    def bring(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> Arrival:
         """Point each weight at its master."""
         for block in blocks:
             for weight in block.weights:
                 weight.data = masters[weight]
+        return _nothing_to_wait_for
+
+    def stream(self, blocks: Sequence[Block], masters: Mapping[Weight, torch.Tensor]) -> Generator[Block, None, None]:
+        """Point the weights of one block after the other at their masters."""
+        for block in blocks:
+            self.bring([block], masters)
+            yield block
 
     def absent(self, master: torch.Tensor) -> torch.Tensor:
         """Return an empty tensor; whoever computes with it fails."""
@@ -71,13 +92,20 @@ class Master:
     def __init__(self, blocks: Sequence[Block], memory: DeviceMemory) -> None:
         self._memory = memory
         self._blocks = blocks
-        self._masters = {weight: memory.master(weight.data) for block in blocks for weight in block.weights}
+        self._arrival: Arrival = _nothing_to_wait_for
+        self._masters: dict[Weight, torch.Tensor] = {}
+        try:
+            for weight in (weight for block in blocks for weight in block.weights):
+                self._masters[weight] = memory.master(weight.data)
+        except BaseException:  # the weights still have their values: whoever tries again finds all as it was
+            self._give_back()
+            raise
         self.nbytes = sum(master.nbytes for master in self._masters.values())
         self.evict()
 
     def bring(self, part: Sequence[Block] | None = None) -> None:
         """Put the weights on the device; with ``part`` those of some of the blocks."""
-        self._memory.bring(self._blocks if part is None else part, self._masters)
+        self._arrival = self._memory.bring(self._blocks if part is None else part, self._masters)
 
     def evict(self, part: Sequence[Block] | None = None) -> None:
         """Take them off; nothing is copied back, for nothing ever changes them."""
@@ -86,12 +114,11 @@ class Master:
     def release(self) -> None:
         """Give the host's copy back; the weights have no values from here on."""
         self.evict()
-        for master in self._masters.values():
-            self._memory.release(master)
-        self._masters.clear()
+        self._give_back()
 
     def layers(self) -> Iterator[torch.nn.Module]:
-        """Yield each layer, wherever its weights are."""
+        """Yield each layer where its weights were brought to; the current stream waits for them, as no door does."""
+        self._arrival()
         for block in self._blocks:
             if block.layer is not None:
                 yield block.layer
@@ -101,17 +128,20 @@ class Master:
 
         Nothing is left on the device, also when it is closed before its end.
         """
-        # Each layer is called by itself, not as a part of the block it is inside of.
-        ahead = (Block(block.weights, block.layer) for block in self._blocks)
+        passing = self._memory.stream(self._blocks, self._masters)
         try:
-            self._memory.bring(list(itertools.islice(ahead, 1)), self._masters)
-            for block in self._blocks:
-                self._memory.bring(list(itertools.islice(ahead, 1)), self._masters)
+            for block in passing:
                 if block.layer is not None:
                     yield block.layer
                 self._evict(block.weights)
         finally:
+            passing.close()
             self.evict()
+
+    def _give_back(self) -> None:
+        for master in self._masters.values():
+            self._memory.release(master)
+        self._masters.clear()
 
     def _evict(self, weights: Iterable[Weight]) -> None:
         for weight in weights:
@@ -143,3 +173,7 @@ def _layers(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
         for child in owner.children():
             if isinstance(child, torch.nn.ModuleList):
                 yield from child
+
+
+def _nothing_to_wait_for() -> None:
+    pass

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
+
+import torch
 
 from shared.domain.acceleration import MODULATION_TABLE, TILED_DECODE, Acceleration
 from shared.planner import ResidencyPlan
+from worker.pipelines.conditioning import Conditioning
 from worker.pipelines.decode import tiled
 from worker.pipelines.ladder import Relief, Rung
 from worker.pipelines.loader import LoadedPipeline
@@ -58,10 +62,11 @@ class Placement:
         """Whether the text encoders are on the device now."""
         return self._residency.holds(self._names.encoders)
 
-    def relieve(self, rung: Rung) -> None:
-        """Give up what the rung of the ladder says, from the next phase on."""
+    def relieve(self, rung: Rung, plan: ResidencyPlan | None = None) -> None:
+        """Give up what the rung of the ladder says, of a new plan where there is one, from the next phase on."""
         self._rung = rung
-        self.plan = replace(self.plan, layout=rung.apply_to(self.plan.layout))
+        plan = plan or self.plan
+        self.plan = replace(plan, layout=rung.apply_to(plan.layout))
 
     def forget_tables(self) -> None:
         """Forget the tables of other jobs; this one's is held by whoever reads it."""
@@ -74,14 +79,27 @@ class Placement:
         used = ((MODULATION_TABLE, layout.modulation_table), (TILED_DECODE, layout.tiled_decode))
         return (*self._formats, *(acceleration for acceleration, is_used in used if is_used))
 
-    def prefetch(self) -> None:
-        """Start to bring the denoiser while text is encoded, if both have room."""
-        if not self.plan.moves.model_after_encoders:
-            self._residency.prefetch(self._denoising_names(), self._while(self.plan.sizes.denoising))
+    @contextmanager
+    def encoding(self) -> Iterator[None]:
+        """Have the text encoders; a denoiser that leaves them no room goes, one that has room comes behind them.
 
-    def encoding(self) -> AbstractContextManager[None]:
-        """Have the text encoders; a denoiser that leaves them no room goes."""
-        return self._residency.using(self._names.encoders, self._while(self.plan.sizes.encoding))
+        Where its modulation is a table, that comes first: see ``make_table``.
+        """
+        with self._residency.using(self._names.encoders, self._while(self.plan.sizes.encoding)):
+            if not self.plan.moves.model_after_encoders and self._streamed is None:
+                self._residency.prefetch(self._denoising_names(), self._while(self.plan.sizes.denoising))
+            yield
+
+    def make_table(self, expected: Callable[[], Conditioning]) -> None:
+        """Make the job's modulation table, where the plan has one and it is not there.
+
+        Before the denoiser comes: copies go in order, and the first block needs the table and its own weights only.
+        ``expected`` is what the first step will ask for; if it asks for something else, that is made then.
+        """
+        if self._streamed is not None:
+            self._give_up()
+            with self._residency.using([], self._while(self.plan.sizes.denoising)):
+                self._rows(self._streamed, expected())
 
     @contextmanager
     def denoising(self) -> Iterator[None]:
@@ -110,25 +128,29 @@ class Placement:
         """Return what a phase needs beside weights: its working memory, and the tables, which outlive the job."""
         return phase_bytes + self.plan.sizes.table
 
+    @property
+    def _streamed(self) -> str | None:
+        """The modulation layers where they only pass over the device."""
+        return self._names.modulation if self.plan.layout.modulation_table else None
+
     def _denoising_names(self) -> list[str]:
-        names = [self._names.vae, self._names.denoiser]
-        if self._names.modulation is not None and not self.plan.layout.modulation_table:
-            names.append(self._names.modulation)
-        return names
+        """Return what denoising needs in the order in which it should come: the first block needs its modulation."""
+        modulation = None if self._streamed else self._names.modulation
+        return [name for name in (self._names.vae, modulation, self._names.denoiser) if name is not None]
 
     def _modulation(self) -> AbstractContextManager[None]:
         """Read the modulation from a table where the plan wants one; it serves all images of the job."""
-        name = self._names.modulation
-        if name is None or not self.plan.layout.modulation_table:
+        name = self._streamed
+        if name is None:
             return nullcontext()
         if self._table is None:
-            self._table = ModulationTable(
-                self._pipeline,
-                lambda conditioning: self._tables.get(
-                    self._names.denoiser, self._pipeline.transformer, conditioning, lambda: self._residency.stream(name)
-                ),
-            )
+            self._table = ModulationTable(self._pipeline, partial(self._rows, name))
         return self._table.in_place()
+
+    def _rows(self, modulation: str, conditioning: Conditioning) -> torch.Tensor:
+        return self._tables.get(
+            self._names.denoiser, self._pipeline.transformer, conditioning, lambda: self._residency.stream(modulation)
+        )
 
 
 class Unmanaged:
@@ -150,11 +172,11 @@ class Unmanaged:
         """The weights' formats, and tiles, once they were needed."""
         return (*self._formats, TILED_DECODE) if self._tiles else self._formats
 
-    def relieve(self, rung: Rung) -> None:
+    def relieve(self, rung: Rung, plan: ResidencyPlan | None = None) -> None:  # noqa: ARG002  # there is no plan
         """Decode in tiles; nothing else is ours to give up."""
         self._tiles = Relief.TILED_DECODE in rung.reliefs
 
-    def prefetch(self) -> None:
+    def make_table(self, expected: Callable[[], Conditioning]) -> None:
         """Do nothing."""
 
     def forget_tables(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import structlog
 
 from shared.catalog import CATALOG
@@ -11,6 +9,7 @@ from shared.domain.errors import CapabilityError
 from shared.domain.model import PipelineSpec
 from shared.domain.precision import BEST_FIRST, Precision
 from shared.domain.report import PlanReport, PrecisionReport
+from shared.host_memory import available_bytes
 from shared.planner import Budget, Shape, Wanted, gpu_specs, plan
 from shared.planner.report import plan_report
 from shared.settings import WorkerSettings
@@ -22,12 +21,21 @@ GPU_SPECS = gpu_specs(CATALOG.values())
 
 
 def machine_budget(device: Device, link_gb_per_second: float | None, host_bytes: int | None = None) -> Budget:
-    """Return what this machine offers; unset are the device's own link and all of the host's memory."""
+    """Return what this machine offers; unset are the device's own link and what is free of the host's memory."""
     return Budget(
         gpu_bytes=device.total_bytes,
-        host_bytes=host_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        host_bytes=host_bytes or available_bytes(),
         link_bytes_per_second=round((link_gb_per_second or device.link_gb_per_second) * 1e9),
+        gpu_free_bytes=obtainable_bytes(device),
     )
+
+
+def obtainable_bytes(device: Device, weights_bytes: int = 0) -> int | None:
+    """Return what this process can have of a card, its ``weights_bytes`` there included; ``None`` on a CPU.
+
+    That is what is free, and what torch holds without a tensor in it; what others have, and other tensors, is not.
+    """
+    return None if device.cuda is None else device.cuda.memory().obtainable + weights_bytes
 
 
 def refusals(spec: PipelineSpec, budget: Budget, side: int | None = None) -> dict[Precision, str]:
@@ -39,12 +47,15 @@ def refusals(spec: PipelineSpec, budget: Budget, side: int | None = None) -> dic
     return {precision: why for precision in Precision if (why := _refusal(spec, precision, budget, shape))}
 
 
-def precision_report(spec: PipelineSpec, device: Device, settings: WorkerSettings) -> PrecisionReport:
+def precision_report(
+    spec: PipelineSpec, device: Device, settings: WorkerSettings, budget: Budget | None = None
+) -> PrecisionReport:
     """Return the precision a job gets that names none, why, and why others are refused.
 
-    Where exact does not fit, it is left to diffusers' model offload, unless the settings forbid that.
+    ``budget`` unset is what this machine offers now. Where exact does not fit, it is left to diffusers' model offload,
+    unless the settings forbid that.
     """
-    budget = machine_budget(device, settings.link_gb_per_second)
+    budget = budget or machine_budget(device, settings.link_gb_per_second)
     refused = refusals(spec, budget)
     too_large = refusals(spec, budget, spec.native_side)
     possible = [precision for precision in BEST_FIRST if precision not in too_large]

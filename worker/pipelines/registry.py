@@ -65,7 +65,7 @@ class Registry:
         """Return the names of a model's weights, which the residency has from now on."""
         pipeline, key = loaded.pipeline, str(loaded.key)
         if key not in self._names:
-            names = self._names[key] = Names.of(loaded)
+            names = Names.of(loaded)
             denoiser = denoiser_of(pipeline)
             modulation = modulation_blocks(denoiser) if names.modulation else []
             apart = {weight for block in modulation for weight in block.weights}
@@ -77,6 +77,7 @@ class Registry:
             for component, name in zip(encoders, names.encoders, strict=True):
                 self._residency.add(name, blocks_of(getattr(pipeline, component)))
             self._residency.add(names.vae, blocks_of(pipeline.vae))
+            self._names[key] = names  # last: whoever comes after a failure finds what was taken over, and goes on
         return self._names[key]
 
     def forget(self, loaded: LoadedPipeline, others: Iterable[LoadedPipeline]) -> None:

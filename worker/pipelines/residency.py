@@ -19,6 +19,7 @@ import torch
 from shared.domain.errors import OutOfMemory
 from shared.planner import GIB
 from worker.pipelines.device_memory import Block, DeviceMemory, Master
+from worker.pipelines.error_texts import is_out_of_memory
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +100,10 @@ class Residency:
         if item is not None:
             item.master.release()
 
+    def resize(self, usable_bytes: int) -> None:
+        """Keep to another budget from the next use on."""
+        self._usable_bytes = usable_bytes
+
     def resident(self) -> tuple[str, ...]:
         """Return the names on the device, also those of which a part is away, least recently used first."""
         return tuple(self._resident)
@@ -144,14 +149,23 @@ class Residency:
                 item.users -= 1
 
     def prefetch(self, names: Sequence[str], working_bytes: int) -> bool:
-        """Bring these if there is room without evicting anything; return whether all of them are there now."""
+        """Bring these if there is room without evicting anything; return whether all of them are there now.
+
+        Where the device has less room than the account says, they are left to whoever needs them.
+        """
         away = [name for name in names if self._items[name].missing_bytes]
         needed = sum(self._items[name].missing_bytes for name in away)
         working = max(working_bytes, self._working_bytes)
         if self.resident_bytes + needed + working > self._usable_bytes:
             return False
-        for name in away:
-            self._bring(name)
+        try:
+            for name in away:
+                self._bring(name)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("no room to bring early", action="prefetch_failed", items=away)
+            return False
         return True
 
     def prefetch_for_another(self, names: Sequence[str]) -> bool:

@@ -73,4 +73,4 @@ def get_kontext_pipeline() -> FluxKontextPipeline:
 def _default_pipeline(kind: JobKind) -> object:
     store, settings = pipeline_store(), WorkerSettings()
     spec = find_model(default_models(settings, store.device, store.weights)[kind].model)
-    return store.get(spec, precision_report(spec, store.device, settings).default)
+    return store.get(spec, precision_report(spec, store.device, settings, store.budget).default)

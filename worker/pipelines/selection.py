@@ -13,7 +13,11 @@ from worker.pipelines.weights import Weights
 
 
 def worker_report(
-    settings: WorkerSettings, device: Device, weights: Weights, speed: SpeedReport | None = None
+    settings: WorkerSettings,
+    device: Device,
+    weights: Weights,
+    speed: SpeedReport | None = None,
+    shortage: str | None = None,
 ) -> WorkerReport:
     """Return what this worker can run, to be published at its start.
 
@@ -33,6 +37,7 @@ def worker_report(
         defaults=defaults,
         plan=default_plan([default.model for default in defaults.values()], precision, device, settings),
         speed=speed,
+        shortage=shortage,
     )
 
 

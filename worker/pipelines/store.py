@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +12,20 @@ import structlog
 import torch
 
 from shared.catalog import CATALOG
-from shared.domain.errors import CapabilityError
+from shared.domain.errors import CapabilityError, OutOfMemory
 from shared.domain.model import ModelFamily, PipelineSpec
 from shared.domain.params import BaseParams
 from shared.domain.precision import Precision, ResidencyKey
 from shared.planner import Budget, ResidencyPlan, Shape, Wanted, plan
 from worker.pipelines.conditioning import expected_conditioning
-from worker.pipelines.device import Device, SideStream, device_memory
+from worker.pipelines.device import Device, SideStream, device_memory, free_cached_memory, keep_margin
+from worker.pipelines.ladder import RETRY_SECONDS
 from worker.pipelines.latent_rgb import LatentRgb, LatentRgbMaps
 from worker.pipelines.latent_rgb_fit import fit_latent_rgb
 from worker.pipelines.loaded_models import LoadedModels
 from worker.pipelines.loader import LoadedPipeline, Loader, Pipeline, denoiser_of
 from worker.pipelines.placement import Placement, Unmanaged
-from worker.pipelines.planning import GPU_SPECS, machine_budget, refusals
+from worker.pipelines.planning import GPU_SPECS, machine_budget, obtainable_bytes, refusals
 from worker.pipelines.prompt_cache import PromptCache
 from worker.pipelines.registry import Registry
 from worker.pipelines.residency import Residency
@@ -34,6 +36,8 @@ from worker.pipelines.weights import SHIPPED_LATENT_RGB, Weights
 log = structlog.get_logger(__name__)
 
 DEFAULT_PROMPT_CACHE_BYTES: Final = 512 * 2**20
+
+_OTHERS: Final = "Other programs have the rest of the card: close them, or try again later."
 
 
 class PipelineStore:
@@ -54,15 +58,20 @@ class PipelineStore:
         latent_rgb_folder: Path | None = None,
         host_bytes: int | None = None,
         speed: Speed | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cpu_offload = cpu_offload
-        self._budget: Budget = machine_budget(device, link_gb_per_second, host_bytes)
+        self.budget: Budget = machine_budget(device, link_gb_per_second, host_bytes)
+        """What was free when it was measured: at first, after each shortage, and now and then."""
+        self._clock = clock
+        self._measured_at = clock()
         loader = loader or Loader(weights, device)
         self.reader = loader.reader
-        self._loaded = LoadedModels(loader, self._budget, self._forget)
+        self._loaded = LoadedModels(loader, self.budget, self._forget)
         self._offloaded: ResidencyKey | None = None
         self._latent_rgb = LatentRgbMaps(SHIPPED_LATENT_RGB, latent_rgb_folder)
-        self.residency = Residency(device_memory(device, self._budget.pinnable_bytes), self._budget.usable_bytes)
+        self._memory = device_memory(device, self.budget.pinnable_bytes)
+        self.residency = Residency(self._memory, self.budget.usable_bytes)
         self._registry = Registry(self.residency)
         self.device = device
         self.weights = weights
@@ -76,10 +85,15 @@ class PipelineStore:
         Raises:
           ModelUnavailable: its weights are not here.
           CapabilityError: there is no room for it; the message says why.
+          OutOfMemory: there would be, but others have it.
         """
         self.weights.folder(spec)
-        refused = refusals(spec, self._budget)
+        if refused := refusals(spec, self.budget):
+            self.measure()  # others may have left the card meanwhile
+            refused = refusals(spec, self.budget)
         if precision in refused and not (precision is Precision.EXACT and self._uses_offload(spec)):
+            if precision not in refusals(spec, self._alone):
+                raise OutOfMemory(f"{refused[precision]} {_OTHERS}")
             raise CapabilityError(refused[precision], field="precision")
 
     def load(self, spec: PipelineSpec, precision: Precision = Precision.EXACT) -> LoadedPipeline:
@@ -118,26 +132,69 @@ class PipelineStore:
 
         Raises:
           CapabilityError: no plan has room for it.
+          OutOfMemory: one would have, but others have it.
         """
         if self._uses_offload(loaded.spec):
             self._offload(loaded)
             return Unmanaged(loaded)
         names = self._registry.register(loaded)
+        if self._clock() - self._measured_at >= RETRY_SECONDS:
+            self.measure()
         key = replace(loaded.key, adapter=adapter)
         if adapter is not None:
             self._registry.add_adapter(key)
         side = loaded.spec.native_side
-        made = self._plan(key, shape or Shape(side * side, side * side))
+        made = self._plan_or_say_who(key, shape or Shape(side * side, side * side))
         log.info("placed", action="place", item=str(key), reason=made.reason, evict=[*map(str, made.evict)])
         kept = {item for warm in made.warm for item in self._registry.items(warm)}
         self.residency.evict(item for gone in made.evict for item in self._registry.items(gone) if item not in kept)
         if not made.layout.modulation_table:
             self.tables.clear()  # the plan has no room for them
         placement = Placement(self.residency, names, made, loaded, self.tables)
+        self.begin(key, placement)
+        return placement
+
+    def begin(self, key: ResidencyKey, placement: Placement) -> None:
+        """Tell the residency what the plan of a job needs, so that what has to leave goes in the right order."""
+        made = placement.plan
         leaving = self._registry.leaving(key, made.warm, table=made.layout.modulation_table)
         self.residency.begin(leaving, placement.most_working_bytes)
-        placement.prefetch()
-        return placement
+
+    def measure(self) -> None:
+        """Ask the card what this process can have of it, and keep to that from now on."""
+        self._measured_at = self._clock()
+        free = obtainable_bytes(self.device, self.residency.resident_bytes)
+        if free is None:
+            return
+        keep_margin(self.device)
+        before, self.budget = self.budget, replace(self.budget, gpu_free_bytes=free)
+        self.residency.resize(self.budget.usable_bytes)
+        if before.usable_bytes != self.budget.usable_bytes:
+            log.info("card measured", action="measure", free_bytes=free, usable_bytes=self.budget.usable_bytes)
+
+    def after_shortage(self, key: ResidencyKey, shape: Shape) -> ResidencyPlan | None:
+        """Measure anew what there is; return the plan of a running job by that, ``None`` where nothing fits it.
+
+        Call it when what the failed attempt held is gone.
+        """
+        free_cached_memory(self.device)
+        self.measure()
+        try:
+            return self._plan(key, shape)
+        except CapabilityError:
+            return None
+
+    def clear_device(self) -> None:
+        """Take all that nobody uses off the device, and measure it."""
+        self.tables.clear()
+        self.residency.evict(self.residency.resident())
+        free_cached_memory(self.device)
+        self.measure()
+
+    @property
+    def shortage(self) -> str | None:
+        """What the host's memory lacks, in words for the owner of the machine; ``None``: nothing."""
+        return self._memory.shortage
 
     def prefetch(self, residency: str | None) -> None:
         """Bring what a job of this key needs, if it was placed before and has room beside what is there."""
@@ -199,10 +256,23 @@ class PipelineStore:
             return (self._offloaded,)
         return self._registry.resident_keys()
 
-    def _plan(self, key: ResidencyKey, shape: Shape) -> ResidencyPlan:
+    @property
+    def _alone(self) -> Budget:
+        """The budget of this card if nobody else used it."""
+        return replace(self.budget, gpu_free_bytes=None)
+
+    def _plan_or_say_who(self, key: ResidencyKey, shape: Shape) -> ResidencyPlan:
+        try:
+            return self._plan(key, shape)
+        except CapabilityError as error:
+            refused = error
+        self._plan(key, shape, self._alone)
+        raise OutOfMemory(f"{refused.message} {_OTHERS}", pixels=shape.pixels) from refused
+
+    def _plan(self, key: ResidencyKey, shape: Shape, budget: Budget | None = None) -> ResidencyPlan:
         name = str(replace(key, precision=Precision.EXACT))
         wanted = Wanted(models=(name,), precision=key.precision, resident=self.resident_keys(), shape=shape)
-        return plan(GPU_SPECS, self._budget, wanted)
+        return plan(GPU_SPECS, budget or self.budget, wanted)
 
     def _forget(self, loaded: LoadedPipeline, others: Iterable[LoadedPipeline]) -> None:
         """Let go of a model that leaves host memory, and of the shared parts that none of the ``others`` has."""
@@ -216,7 +286,7 @@ class PipelineStore:
         if not self.device.is_cuda or self._cpu_offload != "auto":
             return self.device.is_cuda and self._cpu_offload == "on"
         family = (other for other in CATALOG.values() if other.components_from == spec.components_from)
-        return any(len(refusals(other, self._budget, other.native_side)) == len(Precision) for other in family)
+        return any(len(refusals(other, self.budget, other.native_side)) == len(Precision) for other in family)
 
     def _offload(self, loaded: LoadedPipeline) -> None:
         if self._offloaded != loaded.key:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from cli.host.checks.finding import Finding, note, ok, problem
+from shared.host_memory import is_wsl, pinning_limit
 from shared.settings import HubSettings
 
 _ASK_TORCH: Final = """
@@ -30,6 +31,8 @@ def check(_settings: HubSettings) -> Iterator[Finding]:
     """Yield what was found about the machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     yield ok(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, {memory:.0f} GiB RAM")
+    if is_wsl():
+        yield note(pinning_limit(in_wsl=True))
     driver = _driver()
     yield (
         ok(f"NVIDIA driver {driver}")
