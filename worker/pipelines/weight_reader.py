@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from shared.domain.report import LoadingReport
+from shared.host_memory import available_bytes
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +28,6 @@ _PROBE_BYTES: Final = 1
 _WINDOW_BYTES: Final = 128 * 2**10
 """What Linux reads ahead at once by default (``read_ahead_kb``)."""
 
-_MEMINFO: Final = Path("/proc/meminfo")
 
 Listener = Callable[[LoadingReport], None]
 Piece = tuple[int, int, int]
@@ -121,12 +121,6 @@ class _Reading:
 def weight_files(part: Path, variant: str | None = None) -> list[Path]:
     """Return the safetensors files that diffusers reads of a component's folder, in their order."""
     return sorted(part.glob(f"*.{variant}*.safetensors" if variant else "*.safetensors"))
-
-
-def available_bytes() -> int:
-    """Return what the kernel says may be used without swapping (``MemAvailable``), page cache included."""
-    lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
 
 
 def _pieces(files: Sequence[int]) -> Iterator[Piece]:
