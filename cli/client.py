@@ -137,7 +137,7 @@ class FluxImageClient:
 
     def download(self, image: ImageRead) -> bytes:
         """Return the bytes of a finished picture."""
-        response = self._ask("GET", image.url)
+        response = self._ask("GET", self._below_base(image.url))
         if response.is_error:
             raise _error(response)
         return response.content
@@ -204,6 +204,11 @@ class FluxImageClient:
         except httpx2.TransportError as error:
             shown = self._http.base_url.copy_with(userinfo=b"")
             raise ServerUnreachable(str(shown), error) from error
+
+    def _below_base(self, address: str) -> str:
+        """Return an address out of an answer without the prefix of a proxy, which ``base_url`` has, too."""
+        prefix = self._http.base_url.path.rstrip("/")
+        return address.removeprefix(prefix) if address.startswith(f"{prefix}/") else address
 
     def _job(self, response: httpx2.Response) -> JobRead:
         return JobRead.model_validate(_checked(response))

@@ -2,6 +2,7 @@
 
 import shutil
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -216,6 +217,16 @@ class TestRefusals:
     def test_missing_weights_name_the_remedy(self, generator):
         with pytest.raises(ModelUnavailable, match="flux-image pull schnell"):
             generator.generate("x", model="schnell")
+
+    def test_a_host_without_memory_says_so_and_does_not_blame_the_weights(self, monkeypatch):
+        # Given a host whose memory ends while a model is read
+        def refuse(*_args, **_options):
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+        monkeypatch.setattr(diffusers.FluxPipeline, "from_pretrained", refuse)
+        # Then the job may be tried again
+        with pytest.raises(OutOfMemory, match="can't allocate memory"):
+            FluxLocalGenerator(PipelineStore(Weights(), pick_device("cpu"))).generate("a red circle", model="demo")
 
     def test_damaged_weights_are_named(self, store, tmp_path):
         # Given a family whose transformer file is cut off

@@ -224,6 +224,24 @@ def test_a_picture_is_never_half_written(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("base", "told", "asked"),
+    [
+        ("", "/api/images/img_1", "/api/images/img_1"),
+        ("/flux", "/flux/api/images/img_1", "/flux/api/images/img_1"),
+        ("/flux/", "/flux/api/images/img_1", "/flux/api/images/img_1"),
+        # a proxy that cuts its prefix off and does not tell the server
+        ("/flux", "/api/images/img_1", "/flux/api/images/img_1"),
+        ("/flux", "/fluxus/1", "/flux/fluxus/1"),
+    ],
+)
+def test_behind_a_proxy_an_address_has_its_prefix_once(base: str, told: str, asked: str):
+    picture = PICTURE.model_copy(update={"url": told})
+    with serving(Answer(body=b"png")) as served, FluxImageClient(served.url + base, retries=QUICK) as asking:
+        assert asking.download(picture) == b"png"
+    assert served.paths == [f"GET {asked}"]
+
+
 def test_none_in_a_form_means_left_out(tmp_path):
     # given
     picture = tmp_path / "a.png"

@@ -20,6 +20,7 @@ from shared.domain.precision import Precision, ResidencyKey
 from shared.weights import revision_of
 from worker.pipelines.device import Device
 from worker.pipelines.digests import component_digest, quantized_digest
+from worker.pipelines.error_texts import is_out_of_memory
 from worker.pipelines.lossy_layout import fuse_qkv
 from worker.pipelines.quantization import quantize
 from worker.pipelines.weight_formats import WeightFormat, formats_for
@@ -115,6 +116,7 @@ class Loader:
 
         Raises:
           ModelUnavailable: the weights are missing or cannot be read.
+          RuntimeError: memory is short, in torch's words.
         """
         folder = self._weights.folder(spec)
         log.info("loading", action="load_model", model=spec.model, precision=precision, folder=str(folder))
@@ -130,6 +132,8 @@ class Loader:
                 **shared,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise  # the weights are sound; there may be room another time
             log.exception("loading failed", action="load_failed", model=spec.model)
             raise ModelUnavailable(
                 f"{spec.title} could not be loaded from {folder}: {error}", model=spec.model
