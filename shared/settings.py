@@ -20,6 +20,7 @@ from shared.broker.urls import SCHEMES
 from shared.catalog import find_model
 from shared.domain.addresses import clean_host
 from shared.domain.errors import UnknownModel
+from shared.domain.job import MISSED_HEARTBEATS
 from shared.domain.model import PipelineSpec
 from shared.domain.precision import PrecisionSetting
 from shared.domain.space import check_space
@@ -248,7 +249,9 @@ class WorkerSettings(CoreSettings):
         default=3, ge=1, description="tries of a job whose error may go away; crashes are counted apart"
     )
     lease_seconds: float = Field(
-        default=30.0, gt=0, description="a running job whose worker is silent for so long is rescued"
+        default=30.0,
+        gt=0,
+        description="a running job whose worker is silent for so long is rescued; at least 3 heartbeats",
     )
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="pause between two signs of life")
     shutdown_grace_seconds: float = Field(
@@ -268,6 +271,17 @@ class WorkerSettings(CoreSettings):
         gt=0,
         description="the same for encoding and decoding, times the number of images, and for saving one",
     )
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        """Leases that run out between two heartbeats would have a live worker killed."""
+        least = MISSED_HEARTBEATS * self.heartbeat_seconds
+        if self.lease_seconds < least:
+            raise ValueError(
+                f"FLUX_LEASE_SECONDS is {self.lease_seconds:g}; with FLUX_HEARTBEAT_SECONDS={self.heartbeat_seconds:g} "
+                f"it must be at least {least:g}: {MISSED_HEARTBEATS} heartbeats"
+            )
+        return self
 
 
 class RemoteSettings(CoreSettings):

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import structlog
 
 from shared.clock import Clock
-from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository, WorkerState
+from shared.db.workers import WorkerRepository, WorkerState
 from shared.domain.job import Lane
 from worker.presence import Presence
 from worker.shutdown import Shutdown
@@ -54,7 +54,7 @@ def make_engine(make: Callable[[], T], presence: Presence, shutdown: Shutdown, r
 def trouble_before(workers: WorkerRepository, lane: Lane, clock: Clock) -> str | None:
     """Return why the worker before this one did not start, if that was just now; it holds until this one has."""
     last = workers.latest(lane)
-    if last is None or clock() - last.heartbeat_at >= HEARTBEAT_LIMIT:
+    if last is None or last.is_gone(clock()):
         return None
     return _NO_WORD if last.state is WorkerState.STARTING else last.trouble
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
-from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository, WorkerState
+from shared.db.workers import WorkerRepository, WorkerState
 from shared.domain.job import Lane
 from shared.settings import WorkerSettings
 
@@ -40,11 +40,11 @@ def check_health(settings: WorkerSettings, clock: Clock = utc_now, lane: Lane = 
         database.dispose()
     if worker is None:
         return Health(False, f"no {_NAMES[lane]} worker has started yet")
-    silence = clock() - worker.heartbeat_at
-    if silence >= HEARTBEAT_LIMIT:
-        return Health(
-            False, f"worker {worker.owner} stopped, or has been silent for {HEARTBEAT_LIMIT.seconds} s or more"
-        )
+    now = clock()
+    if worker.is_gone(now):
+        limit = worker.silence_limit.total_seconds()
+        return Health(False, f"worker {worker.owner} stopped, or has been silent for {limit:g} s or more")
+    silence = now - worker.heartbeat_at
     reason = f"worker {worker.owner} is {worker.state.value}, last sign of life {silence.total_seconds():.1f} s ago"
     if worker.state is WorkerState.UNHEALTHY:
         return Health(False, f"{reason}; {worker.trouble}")

@@ -22,6 +22,7 @@ class Presence:
         self._workers = workers
         self._owner = owner
         self._lane = lane
+        self._heartbeat_seconds = heartbeat_seconds
         self._now: tuple[WorkerState, str | None] = (WorkerState.STARTING, None)
         self._writing = threading.Lock()
         self._pulse = Periodic("presence", heartbeat_seconds, self._beat)
@@ -30,7 +31,14 @@ class Presence:
         """Add this process's row and start beating; ``trouble`` is what the last one had, and this one may have too."""
         if trouble is not None:
             self._now = (WorkerState.UNHEALTHY, trouble)
-        self._workers.register(self._owner, self._lane, socket.gethostname(), os.getpid(), *self._now)
+        self._workers.register(
+            self._owner,
+            self._lane,
+            socket.gethostname(),
+            os.getpid(),
+            *self._now,
+            heartbeat_seconds=self._heartbeat_seconds,
+        )
         self._pulse.__enter__()
 
     def leave(self) -> None:

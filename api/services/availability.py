@@ -7,7 +7,7 @@ from typing import Final
 
 from shared.clock import Clock, utc_now
 from shared.db.queue import QueueRepository
-from shared.db.workers import HEARTBEAT_LIMIT, Worker, WorkerRepository, WorkerState
+from shared.db.workers import Worker, WorkerRepository, WorkerState
 from shared.domain.job import Lane
 from shared.domain.report import RemoteReport, WorkerReport
 from shared.domain.switcher import Facts, RemoteSide, Side
@@ -91,7 +91,7 @@ class Availability:
         name = {Lane.GPU: "GPU", Lane.REMOTE: "remote"}[lane]
         if worker is None:
             return Side(False, f"no {name} worker has started yet")
-        if self._clock() - worker.heartbeat_at >= HEARTBEAT_LIMIT:
+        if worker.is_gone(self._clock()):
             return Side(False, f"the {name} worker is not running")
         if worker.state is WorkerState.UNHEALTHY:
             return Side(False, f"the {name} worker does not work ({worker.trouble})")

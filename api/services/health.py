@@ -9,7 +9,7 @@ from api.services.room import Room
 from shared.channel.progress import ProgressChannel
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
-from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository, WorkerState
+from shared.db.workers import WorkerRepository, WorkerState
 from shared.domain.job import Lane
 from shared.schemas.server import ReadyRead
 
@@ -69,8 +69,9 @@ class HealthService:
         latest = self._workers.latest(lane)
         if latest is None:
             return "none has started yet", None
-        age = self._clock() - latest.heartbeat_at
-        if age >= HEARTBEAT_LIMIT:
+        now = self._clock()
+        age = now - latest.heartbeat_at
+        if latest.is_gone(now):
             state = "offline"
         else:
             state = f"{latest.state.value}: {latest.trouble}" if latest.trouble else latest.state.value

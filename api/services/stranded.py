@@ -10,7 +10,7 @@ import structlog
 from shared.broker.publish import Doorbell
 from shared.clock import Clock, utc_now
 from shared.db.stranded import StrandedRepository
-from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository
+from shared.db.workers import WorkerRepository
 from shared.domain.job import Lane
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class StrandedLanes:
             return
         for lane in Lane:
             latest = self._workers.latest(lane)
-            if latest is not None and latest.heartbeat_at >= since:
+            if latest is not None and (latest.heartbeat_at >= since or not latest.is_gone(now)):
                 continue
             served = {other for other in Lane if self._is_served(other)}
             reason = f"no worker of the {lane.value} lane has been running for {PATIENCE.seconds} s"
@@ -53,4 +53,4 @@ class StrandedLanes:
 
     def _is_served(self, lane: Lane) -> bool:
         latest = self._workers.latest(lane)
-        return latest is not None and self._clock() - latest.heartbeat_at < HEARTBEAT_LIMIT
+        return latest is not None and not latest.is_gone(self._clock())

@@ -195,5 +195,8 @@ class WorkerRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime]
+    heartbeat_seconds: Mapped[float] = mapped_column(Float)
+    """The worker's own pause between two signs of life."""
+    left_at: Mapped[datetime | None]
     report: Mapped[dict[str, Any]]
     trouble: Mapped[str | None] = mapped_column(Text)

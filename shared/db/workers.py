@@ -7,15 +7,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, delete, insert, select, update
+from sqlalchemy import Row, Select, delete, insert, select, update
 
 from shared.clock import Clock, utc_now
 from shared.db.engine import Database
 from shared.db.models import WorkerRow
-from shared.domain.job import Lane
+from shared.domain.job import MISSED_HEARTBEATS, Lane
 
-HEARTBEAT_LIMIT: Final = timedelta(seconds=15)
-"""A worker that is silent for so long (three heartbeats) counts as gone."""
+_SHORTEST_SILENCE: Final = timedelta(seconds=15)
+"""However often it beats: a busy disk delays a write by seconds."""
 
 
 class WorkerState(StrEnum):
@@ -43,8 +43,19 @@ class Worker:
     state: WorkerState
     started_at: datetime
     heartbeat_at: datetime
+    heartbeat_seconds: float
+    left_at: datetime | None
     report: dict[str, Any]
     trouble: str | None
+
+    @property
+    def silence_limit(self) -> timedelta:
+        """How long it may give no sign of life."""
+        return max(_SHORTEST_SILENCE, timedelta(seconds=MISSED_HEARTBEATS * self.heartbeat_seconds))
+
+    def is_gone(self, now: datetime) -> bool:
+        """Whether it left in good order, or has been silent for too long."""
+        return self.left_at is not None or now - self.heartbeat_at >= self.silence_limit
 
 
 class WorkerRepository:
@@ -62,6 +73,8 @@ class WorkerRepository:
         pid: int,
         state: WorkerState = WorkerState.STARTING,
         trouble: str | None = None,
+        *,
+        heartbeat_seconds: float,
     ) -> None:
         """Add this worker and forget those of the same lane that are silent for a day."""
         now = self._clock()
@@ -79,6 +92,7 @@ class WorkerRepository:
                     trouble=trouble,
                     started_at=now,
                     heartbeat_at=now,
+                    heartbeat_seconds=heartbeat_seconds,
                     report={},
                 )
             )
@@ -93,19 +107,14 @@ class WorkerRepository:
 
     def leave(self, owner: str) -> None:
         """Record that this worker went away in good order; its report stays readable."""
-        with self._database.write(durable=False) as connection:
-            connection.execute(
-                update(WorkerRow)
-                .where(WorkerRow.owner == owner)
-                .values(heartbeat_at=self._clock() - timedelta(hours=1))
-            )
+        self._update(owner, {"left_at": self._clock()})
 
     def latest(self, lane: Lane) -> Worker | None:
-        """Return the worker of a lane that gave the last sign of life, alive or not."""
+        """Return the worker of a lane that gave the last sign of life, alive or not; one that left comes last."""
         query = (
             select(*WorkerRow.__table__.columns)
             .where(WorkerRow.lane == lane)
-            .order_by(WorkerRow.heartbeat_at.desc())
+            .order_by(WorkerRow.left_at.is_not(None), WorkerRow.heartbeat_at.desc())
             .limit(1)
         )
         return self._find(query)
@@ -115,7 +124,7 @@ class WorkerRepository:
         worker = self.latest(lane)
         if worker is None or worker.state is not WorkerState.UNHEALTHY:
             return None
-        return worker.trouble if self._clock() - worker.heartbeat_at < HEARTBEAT_LIMIT else None
+        return None if worker.is_gone(self._clock()) else worker.trouble
 
     def get(self, owner: str) -> Worker | None:
         """Return the worker with this id."""
@@ -123,9 +132,10 @@ class WorkerRepository:
 
     def live_reports(self, lane: Lane) -> list[dict[str, Any]]:
         """Return what the live workers of a lane have published."""
-        alive = and_(WorkerRow.lane == lane, WorkerRow.heartbeat_at > self._clock() - HEARTBEAT_LIMIT)
+        now = self._clock()
         with self._database.read() as connection:
-            return [dict(report) for report in connection.scalars(select(WorkerRow.report).where(alive)) if report]
+            rows = connection.execute(select(*WorkerRow.__table__.columns).where(WorkerRow.lane == lane)).all()
+        return [worker.report for worker in map(_to_worker, rows) if worker.report and not worker.is_gone(now)]
 
     def latest_report(self, lane: Lane) -> dict[str, Any] | None:
         """Return the newest report of a lane, of a live worker or the last one that was."""
@@ -145,16 +155,20 @@ class WorkerRepository:
     def _find(self, query: Select[Any]) -> Worker | None:
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        return Worker(
-            owner=row.owner,
-            lane=Lane(row.lane),
-            hostname=row.hostname,
-            pid=row.pid,
-            state=WorkerState(row.state),
-            started_at=row.started_at,
-            heartbeat_at=row.heartbeat_at,
-            report=dict(row.report),
-            trouble=row.trouble,
-        )
+        return None if row is None else _to_worker(row)
+
+
+def _to_worker(row: Row[Any]) -> Worker:
+    return Worker(
+        owner=row.owner,
+        lane=Lane(row.lane),
+        hostname=row.hostname,
+        pid=row.pid,
+        state=WorkerState(row.state),
+        started_at=row.started_at,
+        heartbeat_at=row.heartbeat_at,
+        heartbeat_seconds=row.heartbeat_seconds,
+        left_at=row.left_at,
+        report=dict(row.report),
+        trouble=row.trouble,
+    )

@@ -14,6 +14,9 @@ from shared.domain.route import Enhancement, Generator, GeneratorChoice, Route
 from shared.domain.route import Lane as Lane  # part of a job's vocabulary, wherever it is defined
 from shared.domain.status import TERMINAL_STATUSES, JobStatus, Phase
 
+MISSED_HEARTBEATS: Final = 3
+"""A worker that is silent for so many of its own heartbeats counts as gone; no lease is shorter."""
+
 MAX_CRASHES: Final = 3
 """A job whose worker died this often is failed with ``worker_crashed`` instead of being run again."""
 

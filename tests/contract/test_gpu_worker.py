@@ -141,7 +141,7 @@ class TestAnEngineThatDoesNotStart:
 
     def test_a_start_that_ended_without_a_word_is_told_until_one_succeeds(self, settings, workers):
         # Given a worker that was killed while it started, as by a kernel without memory
-        workers.register("wrk_dead", Lane.GPU, "host", 1)
+        workers.register("wrk_dead", Lane.GPU, "host", 1, heartbeat_seconds=5)
         said = []
 
         def make_generator():

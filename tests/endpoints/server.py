@@ -53,7 +53,7 @@ class StandInWorker:
         self.workers = WorkerRepository(database)
 
     def join(self, state: WorkerState = WorkerState.IDLE) -> None:
-        self.workers.register(self._owner, self.lane, "host", os.getpid())
+        self.workers.register(self._owner, self.lane, "host", os.getpid(), heartbeat_seconds=5)
         self.publish(self._report)
         self.workers.beat(self._owner, state)
 

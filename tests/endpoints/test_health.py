@@ -85,7 +85,7 @@ def test_an_engine_that_never_started_is_why_there_is_no_default_model(start_ser
     # given a first worker that has not got its card
     server = start_server(worker=False)
     trouble = "RuntimeError: Cannot re-initialize CUDA"
-    server.worker.workers.register("wrk_1", Lane.GPU, "host", 1, WorkerState.UNHEALTHY, trouble)
+    server.worker.workers.register("wrk_1", Lane.GPU, "host", 1, WorkerState.UNHEALTHY, trouble, heartbeat_seconds=5)
 
     # when
     refused = server.client.post("/api/generate", json={"prompt": "a small red circle"})

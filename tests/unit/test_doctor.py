@@ -74,7 +74,7 @@ class TestWorker:
         self, settings, database, asked
     ):
         workers = WorkerRepository(database)
-        workers.register("wrk_1", Lane.GPU, "host", 1, WorkerState.IDLE)
+        workers.register("wrk_1", Lane.GPU, "host", 1, WorkerState.IDLE, heartbeat_seconds=5)
         workers.publish("wrk_1", demo_report().model_dump(mode="json"))
         findings = list(worker.check(settings))
         assert [finding.level for finding in findings] == [Level.OK]
@@ -82,7 +82,9 @@ class TestWorker:
         assert asked == []
 
     def test_a_worker_in_trouble_says_why_and_a_child_is_asked(self, settings, database, asked):
-        WorkerRepository(database).register("wrk_1", Lane.GPU, "host", 1, WorkerState.UNHEALTHY, "ImportError: libcuda")
+        WorkerRepository(database).register(
+            "wrk_1", Lane.GPU, "host", 1, WorkerState.UNHEALTHY, "ImportError: libcuda", heartbeat_seconds=5
+        )
         findings = list(worker.check(settings))
         assert [finding.level for finding in findings] == [Level.PROBLEM, Level.PROBLEM]
         assert "ImportError: libcuda" in findings[0].text

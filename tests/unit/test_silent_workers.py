@@ -60,7 +60,7 @@ def run_a_job(jobs, claims, clock):
 
 
 def test_a_hung_worker_is_ended_and_its_job_rescued_one_round_later(silent, jobs, claims, workers, clock, holder):
-    workers.register("w1", Lane.GPU, socket.gethostname(), holder.pid)
+    workers.register("w1", Lane.GPU, socket.gethostname(), holder.pid, heartbeat_seconds=5)
     job = run_a_job(jobs, claims, clock)
     silent.rescue()
     assert jobs.get(job.id).status is JobStatus.RUNNING
@@ -87,7 +87,7 @@ def test_a_process_that_may_be_somebody_else_is_left_alone(
         lock_path.unlink()
         lock_path.touch()
     host = "elsewhere" if stranger == "on another host" else socket.gethostname()
-    workers.register("w1", Lane.GPU, host, holder.pid)
+    workers.register("w1", Lane.GPU, host, holder.pid, heartbeat_seconds=5)
     job = run_a_job(jobs, claims, clock)
     silent.rescue()
     silent.rescue()

@@ -43,7 +43,7 @@ def waiting(jobs):
 
 
 def join(workers, lane):
-    workers.register(f"wrk_{lane}", lane, "host", 1)
+    workers.register(f"wrk_{lane}", lane, "host", 1, heartbeat_seconds=5)
     workers.beat(f"wrk_{lane}", WorkerState.IDLE)
 
 

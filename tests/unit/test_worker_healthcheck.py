@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository, WorkerState
+from shared.db.workers import WorkerRepository, WorkerState
 from shared.domain.job import Lane
 from shared.settings import WorkerSettings
 from worker.healthcheck import Health, check_health
@@ -17,15 +17,15 @@ def settings(tmp_path):
     return WorkerSettings(database_url=f"sqlite:///{tmp_path / 'flux.db'}")  # the file of the `database` fixture
 
 
-def give_sign_of_life(database, at, lane=Lane.GPU, owner="worker-1"):
+def give_sign_of_life(database, at, lane=Lane.GPU, owner="worker-1", heartbeat_seconds=5):
     workers = WorkerRepository(database, lambda: at)
-    workers.register(owner, lane, "host", 4711)
+    workers.register(owner, lane, "host", 4711, heartbeat_seconds=heartbeat_seconds)
     workers.beat(owner, WorkerState.BUSY)
 
 
 def test_a_worker_that_just_beat_is_healthy(database, settings):
     # Given a sign of life just inside the limit
-    give_sign_of_life(database, NOW - HEARTBEAT_LIMIT + timedelta(seconds=1))
+    give_sign_of_life(database, NOW - timedelta(seconds=14))
     # When the container asks
     health = check_health(settings, lambda: NOW)
     # Then it is told that all is well, and what the worker does
@@ -33,10 +33,31 @@ def test_a_worker_that_just_beat_is_healthy(database, settings):
 
 
 def test_a_silent_worker_is_unhealthy(database, settings):
-    give_sign_of_life(database, NOW - HEARTBEAT_LIMIT)
+    give_sign_of_life(database, NOW - timedelta(seconds=15))
     assert check_health(settings, lambda: NOW) == Health(
         False, "worker worker-1 stopped, or has been silent for 15 s or more"
     )
+
+
+@pytest.mark.parametrize(("heartbeat_seconds", "limit"), [(0.1, 15), (5, 15), (20, 60)])
+def test_how_long_a_worker_may_be_silent_depends_on_its_own_heartbeat(database, settings, heartbeat_seconds, limit):
+    # Given workers that were last heard of just inside their limit, and just at it
+    for owner, age in (("late", limit), ("in-time", limit - 1)):
+        give_sign_of_life(database, NOW - timedelta(seconds=age), owner=owner, heartbeat_seconds=heartbeat_seconds)
+    workers = WorkerRepository(database, lambda: NOW)
+    # Then three heartbeats, and 15 seconds at least, are the limit
+    assert workers.get("late").is_gone(NOW)
+    assert not workers.get("in-time").is_gone(NOW)
+    assert check_health(settings, lambda: NOW).healthy
+
+
+def test_one_that_left_does_not_stand_for_one_that_works(database, settings):
+    # Given a worker that beat a moment ago, and another that has left since
+    give_sign_of_life(database, NOW - timedelta(seconds=3), owner="works")
+    give_sign_of_life(database, NOW, owner="left")
+    WorkerRepository(database, lambda: NOW).leave("left")
+    # Then the lane is served
+    assert check_health(settings, lambda: NOW).healthy
 
 
 def test_a_worker_that_said_goodbye_is_unhealthy(database, settings):

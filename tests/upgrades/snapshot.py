@@ -49,7 +49,7 @@ def fill(database: Database) -> None:
     """Add one job for every way a job can stand, a key, a worker and a paused lane."""
     jobs, claims, queue = JobRepository(database), ClaimRepository(database), QueueRepository(database)
     workers = WorkerRepository(database)
-    workers.register("wrk_released", Lane.GPU, "host", 1)
+    workers.register("wrk_released", Lane.GPU, "host", 1, heartbeat_seconds=5)
     workers.publish("wrk_released", {"device": "cpu"})
 
     def running(**changes: object) -> tuple[Job, Claim]:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cli.host.checks.finding import Finding, Level, note, ok, problem
 from shared.clock import utc_now
 from shared.db.engine import Database
-from shared.db.workers import HEARTBEAT_LIMIT, WorkerRepository
+from shared.db.workers import WorkerRepository
 from shared.domain.job import Lane
 from shared.settings import CoreSettings
 
@@ -57,7 +57,7 @@ def judge_child(answer: dict[str, Any]) -> Iterator[Finding]:
 def judge_worker(workers: WorkerRepository) -> Finding:
     """Return what the GPU worker's row says."""
     worker = workers.latest(Lane.GPU)
-    if worker is None or utc_now() - worker.heartbeat_at >= HEARTBEAT_LIMIT:
+    if worker is None or worker.is_gone(utc_now()):
         return note("the worker does not run (it starts with `flux-image up`)")
     if trouble := workers.trouble(Lane.GPU):
         return problem(f"the worker runs no jobs: {trouble}")
