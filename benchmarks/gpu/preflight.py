@@ -65,3 +65,5 @@ def _is_here(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # of the package that it is in
         return False
+    except ValueError:  # it was imported and has replaced itself, as kombu does
+        return True

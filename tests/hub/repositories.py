@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,7 +86,15 @@ def tiny_flux(pipeline_class: str = "FluxPipeline") -> Repository:
         "ae.safetensors": 100_000,
     }
     small = {name: HubFile(text.encode(), is_lfs=False) for name, text in texts.items()}
-    return small | {name: HubFile(bytes_of(size), is_lfs=True) for name, size in weights.items()}
+    return small | {name: HubFile(_safetensors(size, bytes_of), is_lfs=True) for name, size in weights.items()}
+
+
+def _safetensors(size: int, bytes_of: Callable[[int], bytes]) -> bytes:
+    """A file of that many bytes with one tensor of random ones, whole by its own header."""
+    width = 200
+    count = size - 8 - width
+    header = json.dumps({"weight": {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}}).ljust(width)
+    return width.to_bytes(8, "little") + header.encode() + bytes_of(count)
 
 
 def needed(repository: Repository) -> Repository:

@@ -49,6 +49,8 @@ class TestGenerate:
             "precision": "exact",
             "output_format": "png",
             "model": "demo",
+            "sampler": "Euler",
+            "scheduler": "FlowMatchEulerDiscreteScheduler",
             "generator": "local",
         }
         assert image.text["parameters"].startswith("a red circle on a blue background\nSteps: 4, Sampler: Euler")

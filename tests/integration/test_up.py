@@ -5,11 +5,11 @@ import subprocess
 import sys
 import urllib.request
 
+import httpx2
 import psutil
 import pytest
 import redis
 
-from cli.client import JobNotSucceeded
 from shared.domain.status import JobStatus
 from tests.stack import RunningStack, wait_for
 
@@ -132,12 +132,19 @@ def test_a_data_dir_with_a_long_path_works(tmp_path):
 
 
 def test_a_device_that_is_not_there_is_told_to_whoever_asks(data_dir):
-    with RunningStack(data_dir, "--no-flower", env={"FLUX_DEVICE": "cuda"}) as stack, stack.client() as client:
-        assert "torch sees no CUDA device" in client.models().device
-        with pytest.raises(JobNotSucceeded) as failed:
-            client.wait(client.generate("a red circle").id, timeout_seconds=60)
-        assert failed.value.job.error.code == "model_unavailable"
-        assert "torch sees no CUDA device" in failed.value.job.error.message
+    # Given a worker that is to use a card where there is none
+    stack = RunningStack(data_dir, "--no-flower", env={"FLUX_DEVICE": "cuda"})
+    stack.start()
+    try:
+        # Then readiness, `up` and a submit say so
+        reason = "torch sees no CUDA device"
+        wait_for(lambda: reason in str(stack.ready_state().get("worker")), "the worker's row says why", seconds=90)
+        wait_for(lambda: reason in stack.read_output(), "up says so", seconds=30)
+        refused = httpx2.post(f"{stack.url}/api/generate", json={"prompt": "a red circle"}, trust_env=False)
+        assert refused.status_code == 503
+        assert reason in refused.json()["error"]["message"]
+    finally:
+        stack.close()
 
 
 def test_a_wrong_model_setting_stops_the_worker_in_words(data_dir):

@@ -25,7 +25,7 @@ from shared.db.migrate import migrate
 from shared.db.models import JobRow
 from shared.db.queue import QueueRepository
 from shared.db.rescues import RescueRepository
-from shared.domain.errors import IdempotencyConflict, JobConflict
+from shared.domain.errors import IdempotencyConflict, JobConflict, RequestError
 from shared.domain.job import MAX_CRASHES, Claim, IdempotencyKey, JobClass, JobError, JobImage, Lane, Timings
 from shared.domain.status import TERMINAL_STATUSES, TRANSITIONS, Edge, JobStatus, Phase
 from shared.ids import new_image_id
@@ -143,6 +143,10 @@ class Lifecycle(RuleBasedStateMachine):
         }
         if job.status is not JobStatus.QUEUED:
             with pytest.raises(JobConflict):
+                calls[change]()
+            return
+        if change == "later" and job.deadline is not None and job.deadline < max(later, self.clock.now):
+            with pytest.raises(RequestError, match="deadline"):
                 calls[change]()
             return
         calls[change]()
