@@ -86,8 +86,8 @@ def pick_device(wanted: str) -> Device:
         )
     if wanted == "auto" and torch.version.cuda is not None and has_nvidia_driver():
         raise DeviceUnavailable(
-            "There is an NVIDIA driver, but torch sees no CUDA device. Check `nvidia-smi`; FLUX_DEVICE=cpu runs "
-            "without the card."
+            "There is an NVIDIA driver, but torch sees no CUDA device. Check `nvidia-smi`: this torch was built for "
+            f"CUDA {torch.version.cuda}, and an older driver shows it no card. FLUX_DEVICE=cpu runs without the card."
         )
     return Device(
         torch.device("cpu"), torch.float32, f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}", None
