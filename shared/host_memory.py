@@ -26,11 +26,6 @@ def available_bytes(root: Path = _ROOT) -> int:
     return min([_meminfo(root)["MemAvailable"], *_left_in_groups(root)])
 
 
-def total_bytes(root: Path = _ROOT) -> int:
-    """Return the memory of this machine, in bytes."""
-    return _meminfo(root)["MemTotal"]
-
-
 def is_wsl() -> bool:
     """Whether this is Linux inside Windows, whose driver limits pinned memory."""
     return "microsoft" in platform.uname().release.lower()

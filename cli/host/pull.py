@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 import httpx2
-from huggingface_hub import constants, get_token
+from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from cli.host.pull_listing import CachedRepository, RemoteFile, list_files
 from cli.host.pull_partial import bytes_here
 from cli.host.pull_patience import Patience, Stopped
 from cli.host.pull_progress import PullProgress, amount
-from cli.host.pull_refusals import KEPT, PullRefused, check_token, explain
+from cli.host.pull_refusals import KEPT, PullRefused, explain, saved_token
 from cli.host.pull_transfer import Transfer
 from shared.catalog import find_download
 from shared.domain.adapter import IPAdapterSpec
@@ -47,9 +47,9 @@ def run_pull(model: str) -> int:
         print(f"{spec.title} comes with the project; there is nothing to download.")
         return 0
     settings = HubSettings()
-    token = settings.hf_token.get_secret_value() if settings.hf_token else get_token()
+    token = settings.hf_token.get_secret_value() if settings.hf_token else None
     try:
-        check_token(token)
+        token = token or saved_token()
         folders = [_pull(spec.title, repo_id, patterns, token) for repo_id, patterns in spec.downloads.items()]
     except KeyboardInterrupt:
         print(f"Stopped. {KEPT}", file=sys.stderr)

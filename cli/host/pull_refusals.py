@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import re
 from typing import Final, Self
 
 import httpx2
-from huggingface_hub import constants
+from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -18,11 +17,11 @@ from huggingface_hub.errors import (
 
 from shared.domain.adapter import IPAdapterSpec
 from shared.domain.model import PipelineSpec
+from shared.secrets import clean_token
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 _TOKENS_PAGE: Final = "https://huggingface.co/settings/tokens"
-_TOKEN: Final = re.compile(r"[!-~]+")
 KEPT: Final = "What came is kept: the same command goes on from there."
 
 
@@ -38,17 +37,17 @@ class PullRefused(Exception):
         )
 
 
-def check_token(token: str | None) -> None:
-    """Return if a token can be sent at all.
+def saved_token() -> str | None:
+    """Return the token that `hf auth login` has saved, ``None`` without one.
 
     Raises:
-      PullRefused: it holds a blank, a line end or a letter that is not ASCII; it is not repeated in the message.
+      PullRefused: it cannot be sent; it is not repeated in the message.
     """
-    if token is not None and not _TOKEN.fullmatch(token):
-        raise PullRefused(
-            "HF_TOKEN is no token: it holds a blank, a line end or a letter that no token has. Copy it again, whole "
-            f"and without quotes, from {_TOKENS_PAGE}."
-        )
+    token = get_token()
+    try:
+        return token if clean_token(token) else None
+    except ValueError as error:
+        raise PullRefused(f"The token saved in {constants.HF_TOKEN_PATH} cannot be used: {error}.") from error
 
 
 def explain(spec: PipelineSpec | IPAdapterSpec, error: Exception, *, token: str | None) -> str:

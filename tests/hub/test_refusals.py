@@ -137,6 +137,15 @@ class TestTheNetwork:
         assert "hf_" not in pulled.said
         assert hub.requests == []
 
+    def test_a_saved_token_that_cannot_be_one_is_refused_and_not_repeated(self, hub, machine):
+        place = machine.cache.parent / "token"
+        place.parent.mkdir(parents=True)
+        place.write_text("hf_with a blank")
+        said = machine.pull().refused()
+        assert f"The token saved in {place}" in said
+        assert "hf_with" not in said
+        assert hub.requests == []
+
     def test_a_token_in_an_error_of_the_hub_is_not_shown(self, hub, machine):
         headers = {"X-Error-Message": f"no such thing as {TOKEN}"}
         hub.statuses.append(Status("/api/models", 418, headers, TOKEN))
